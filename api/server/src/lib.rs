@@ -1,0 +1,1 @@
+//! HTTP API and its OpenAPI document.

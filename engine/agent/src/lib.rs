@@ -1,0 +1,1 @@
+//! The node-side binary and the job protocol.

@@ -1,0 +1,2 @@
+//! The node-side binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Reads bundles of roles, workloads and schemas into core's types, with diagnostics.

@@ -1,0 +1,1 @@
+//! Decides: documents, compile, diff, states, values. No I/O, no clock, no async.

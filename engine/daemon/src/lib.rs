@@ -1,0 +1,1 @@
+//! Wires the engine: the pass, the claimers, the reaper, supervision, configuration.

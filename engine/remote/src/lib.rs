@@ -1,0 +1,1 @@
+//! SSH: connect, install the agent, run and re-attach jobs.

@@ -1,0 +1,1 @@
+//! Remembers: the only crate with SQL, and the embedded Postgres.

@@ -1,0 +1,1 @@
+//! End to end on real parts, simulation by seed, house rules.
