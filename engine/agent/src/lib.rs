@@ -1,1 +1,3 @@
-//! The node-side binary and the job protocol.
+//! The node-side agent and the protocol that the engine speaks with it.
+
+pub mod protocol;

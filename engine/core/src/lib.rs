@@ -1,1 +1,9 @@
-//! Decides: documents, compile, diff, states, values. No I/O, no clock, no async.
+//! Decides: documents, compile, diff, states and values.
+//!
+//! Everything here is a function of its arguments. Deliberately absent: files, sockets, the database, the clock,
+//! randomness and async. Callers pass the time, the ids and the bytes.
+
+pub mod catalog;
+pub mod diagnostic;
+pub mod document;
+pub mod id;

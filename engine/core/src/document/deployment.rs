@@ -1,0 +1,107 @@
+//! A deployment document: a workload bound to nodes and values.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Object;
+
+/// Which nodes a group takes: a list of names, nodes to be created, or nodes to be selected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum BindNodes {
+    /// These nodes.
+    Names(Vec<String>),
+    /// Nodes that a provider creates for this deployment.
+    Create(CreateNodes),
+    /// Nodes that match, in order of their names.
+    Select(SelectNodes),
+}
+
+/// Nodes that a provider creates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateNodes {
+    /// `lab`, `simulated`, …
+    pub provider: String,
+    /// How many; the group's default when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// Options of the provider.
+    #[serde(default, skip_serializing_if = "Object::is_empty")]
+    pub with: Object,
+}
+
+/// Nodes by facts and labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectNodes {
+    /// An expression over the facts of a node.
+    pub select: String,
+    /// How many; the group's default when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+}
+
+/// Effects that are never allowed, or wait for a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// A plan with one of these is refused.
+    #[serde(default)]
+    pub forbid: Vec<String>,
+    /// A job with one of these waits for an approval.
+    #[serde(default)]
+    pub approve: Vec<String>,
+}
+
+/// Group and node layers: `DEPLOYMENT-ROLE.input` to value.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SetDoc {
+    /// The node layer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<String, Object>,
+    /// The deployment layer.
+    #[serde(default, skip_serializing_if = "Object::is_empty")]
+    pub deployment: Object,
+    /// The group layer.
+    #[serde(flatten)]
+    pub groups: BTreeMap<String, Object>,
+}
+
+/// A deployment as written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeploymentDoc {
+    /// Its name.
+    pub deployment: String,
+    /// The workload it binds.
+    pub workload: String,
+    /// Prose.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+    /// Nodes by group.
+    #[serde(default)]
+    pub nodes: BTreeMap<String, BindNodes>,
+    /// Parameter values.
+    #[serde(default)]
+    pub parameters: Object,
+    /// Values for single inputs.
+    #[serde(default)]
+    pub set: SetDoc,
+    /// Profiles in order, weakest first.
+    #[serde(default)]
+    pub profiles: Vec<String>,
+    /// What may be done to machines.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Import name to deployment name.
+    #[serde(default)]
+    pub imports: BTreeMap<String, String>,
+    /// Old name of a deployment role to its new one.
+    #[serde(default)]
+    pub moved: BTreeMap<String, String>,
+    /// Destroyed by itself after this time, such as `2h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<String>,
+}
