@@ -6,4 +6,6 @@
 pub mod catalog;
 pub mod diagnostic;
 pub mod document;
+pub mod graph;
 pub mod id;
+pub mod value;
