@@ -5,7 +5,9 @@
 
 pub mod catalog;
 pub mod diagnostic;
+pub mod digest;
 pub mod document;
 pub mod graph;
 pub mod id;
+pub mod schema;
 pub mod value;

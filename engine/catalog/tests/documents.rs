@@ -1,0 +1,144 @@
+//! Every document of the tree loads clean, and every broken one says what is wrong with it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use engine_catalog::{Kind, check, load, load_folders, schema, scaffold_role};
+use engine_core::diagnostic::Diagnostic;
+
+/// The top of the tree.
+fn top() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the tree")
+}
+
+fn told(found: &[Diagnostic]) -> String {
+    let top = format!("{}/", top().display());
+    found.iter().map(|one| format!("{one}\n")).collect::<String>().replace(&top, "")
+}
+
+#[test]
+fn the_tree_loads_clean() {
+    let loaded = load(&[top()]);
+    assert_eq!(told(&loaded.diagnostics), "");
+    let roles: Vec<&String> = loaded.catalog.roles.keys().collect();
+    assert_eq!(
+        roles,
+        ["etcd", "etcd-founding", "etcd-identity", "etcd-membership", "etcd-ready", "hello", "node-base", "node-name"]
+    );
+    assert_eq!(loaded.catalog.workloads.keys().collect::<Vec<_>>(), ["etcd-cluster", "hello"]);
+}
+
+#[test]
+fn what_is_compiled_in_is_the_tree() {
+    let (from_tree, compiled_in) = (load(&[top()]).catalog, load_folders(Vec::new()).catalog);
+    assert_eq!(from_tree.roles.len(), compiled_in.roles.len());
+    for (name, role) in &from_tree.roles {
+        assert_eq!(role.content, compiled_in.roles[name].content, "{name}");
+        assert_eq!(role.doc, compiled_in.roles[name].doc, "{name}");
+    }
+    assert_eq!(from_tree.workloads, compiled_in.workloads);
+}
+
+#[test]
+fn references_are_replaced_in_the_catalog() {
+    let catalog = load_folders(Vec::new()).catalog;
+    for (name, role) in &catalog.roles {
+        let text = serde_json::to_string(&role.doc).expect("a role");
+        assert!(!text.contains("$ref"), "{name}: {text}");
+    }
+    let start = &catalog.roles["etcd"].doc.inputs["start"].schema;
+    assert_eq!(start["properties"]["initial_cluster"]["items"]["properties"]["peer_url"]["format"], "uri");
+}
+
+#[test]
+fn examples_and_test_bundles_are_clean() {
+    for folder in ["docs/examples", "tests/documents/bundles"] {
+        assert_eq!(told(&check(&[top().join(folder)])), "", "{folder}");
+    }
+    assert_eq!(told(&check(&[top().join("roles/etcd"), top().join("workloads")])), "");
+}
+
+#[test]
+fn broken_documents_say_what_is_wrong() {
+    let broken = top().join("tests/documents/broken");
+    let found = check(std::slice::from_ref(&broken));
+    let mut by_document: BTreeMap<String, Vec<Diagnostic>> = BTreeMap::new();
+    for one in found {
+        let file = one.file.clone().expect("each names its file");
+        let file = Path::new(&file).strip_prefix(&broken).expect("only of these").display().to_string();
+        let document = file.trim_end_matches(".yaml").trim_end_matches("/role").trim_end_matches("/workload").replace('/', "-");
+        by_document.entry(document).or_default().push(Diagnostic { file: Some(file), ..one });
+    }
+    assert!(by_document.len() >= 25, "{}", by_document.len());
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(broken.join("expected"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    for (document, found) in &by_document {
+        settings.bind(|| insta::assert_snapshot!(document.as_str(), told(found)));
+    }
+    let silent: Vec<String> = documents(&broken).into_iter().filter(|name| !by_document.contains_key(name)).collect();
+    assert_eq!(silent, Vec::<String>::new(), "nothing is said of these");
+}
+
+/// Names of all roles, workloads and deployments there, as the snapshots are called.
+fn documents(broken: &Path) -> Vec<String> {
+    let list = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(broken.join(folder)).expect(folder);
+        let names = entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().trim_end_matches(".yaml").to_owned());
+        names.map(|name| format!("{}-{name}", folder.replace('/', "-"))).collect()
+    };
+    ["bundle/roles", "bundle/workloads", "deployments"].into_iter().flat_map(list).collect()
+}
+
+#[test]
+fn broken_documents_leave_the_rest_alone() {
+    let loaded = load(&[top().join("tests/documents/broken/bundle")]);
+    assert!(loaded.catalog.roles.contains_key("etcd"));
+    let errors: Vec<&str> = loaded.diagnostics.iter().filter(|one| one.is_error()).filter_map(|one| one.file.as_deref()).collect();
+    for role in loaded.catalog.roles.values() {
+        assert!(!errors.contains(&role.source.as_str()), "{} has errors and is in the catalog", role.source);
+    }
+}
+
+#[test]
+fn a_new_role_loads_clean() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("bundle.yaml"), "bundle: mine\nversion: 1.0.0\nneeds: {core: ^1}\n").expect("written");
+    for (path, text) in scaffold_role("my-role") {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
+        std::fs::write(path, text).expect("written");
+    }
+    assert_eq!(told(&check(&[folder.path().to_owned()])), "");
+    assert!(load(&[folder.path().to_owned()]).catalog.roles.contains_key("my-role"));
+}
+
+#[test]
+fn schemas_describe_every_key() {
+    for kind in Kind::ALL {
+        let schema: serde_json::Value = serde_json::from_str(schema(kind)).expect("JSON");
+        engine_core::schema::check(&schema).unwrap_or_else(|error| panic!("{}: {error}", kind.name()));
+        described(kind.name(), &schema);
+    }
+}
+
+fn described(path: &str, schema: &serde_json::Value) {
+    for (below, sub) in engine_core::schema::subschemas(schema) {
+        if below.starts_with("/properties/") {
+            assert!(sub.get("description").is_some(), "{path}{below} has no description");
+        }
+        described(&format!("{path}{below}"), sub);
+    }
+}
+
+#[test]
+fn deployments_are_read_with_all_that_is_wrong() {
+    let text = std::fs::read_to_string(top().join("docs/examples/ssh.yaml")).expect("there");
+    let read = engine_catalog::read_deployment(&text, "ssh.yaml").expect("clean");
+    assert_eq!(read[0].deployment, "blue");
+    let nodes = engine_catalog::read_nodes("node: a\naddress: 10.0.0.1\n---\nnode: b\naddress: 10.0.0.2\n", "nodes.yaml").expect("clean");
+    assert_eq!(nodes.len(), 2);
+    let found = engine_catalog::read_deployment("deployment: A\nworkload: x\nexpires: 2h\n---\nworkload: y\n", "f.yaml").expect_err("three");
+    insta::assert_snapshot!(told(&found), @"");
+}

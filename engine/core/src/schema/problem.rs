@@ -1,0 +1,225 @@
+//! What the validator found, in words for the person who wrote the document.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{ValidationError, Validator};
+use serde_json::Value;
+
+use super::SchemaError;
+use super::walk::escape;
+
+/// One thing that is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// JSON pointer of the place in the value.
+    pub pointer: String,
+    /// What is wrong, one sentence.
+    pub message: String,
+    /// What would have been right.
+    pub expected: Option<String>,
+    /// The keyword of JSON Schema that refused: `type`, `required`, `additionalProperties`, …
+    pub keyword: &'static str,
+}
+
+impl Problem {
+    pub(super) fn of_schema(error: &SchemaError) -> Self {
+        Self { pointer: String::new(), message: error.to_string(), expected: None, keyword: "$schema" }
+    }
+
+    /// A stable code for documents: `unknown-key`, `missing-key`, `wrong-type` or `wrong-value`.
+    pub fn code(&self) -> &'static str {
+        match self.keyword {
+            "additionalProperties" | "unevaluatedProperties" | "propertyNames" => "unknown-key",
+            "required" => "missing-key",
+            "type" => "wrong-type",
+            "$schema" => "invalid-schema",
+            _ => "wrong-value",
+        }
+    }
+
+    /// Is it about the key that the pointer ends in, rather than about its value?
+    pub fn is_about_key(&self) -> bool {
+        self.code() == "unknown-key"
+    }
+}
+
+/// Everything that is wrong with a value.
+pub(super) fn collect(validator: &Validator, schema: &Value, value: &Value, secret: bool) -> Vec<Problem> {
+    let reader = Reader { schema, secret };
+    let mut problems: Vec<Problem> = validator.iter_errors(value).flat_map(|error| reader.read(&error)).collect();
+    problems.dedup();
+    problems
+}
+
+struct Reader<'a> {
+    schema: &'a Value,
+    secret: bool,
+}
+
+impl Reader<'_> {
+    fn read(&self, error: &ValidationError<'_>) -> Vec<Problem> {
+        use ValidationErrorKind as Kind;
+        let at = error.instance_path().as_str();
+        match error.kind() {
+            Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => unexpected
+                .iter()
+                .map(|key| Problem {
+                    pointer: format!("{at}/{}", escape(key)),
+                    message: format!("`{key}` is not a known key"),
+                    expected: self.known_keys(error, key),
+                    keyword: "additionalProperties",
+                })
+                .collect(),
+            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match best(context, at) {
+                Some(branch) => branch.iter().flat_map(|inner| self.read(inner)).collect(),
+                None => vec![self.one(error, format!("{} has none of the allowed forms", self.subject(error)), "anyOf")],
+            },
+            Kind::Required { property } => {
+                let key = property.as_str().unwrap_or_default();
+                vec![self.one(error, format!("`{key}` is missing"), "required")]
+            }
+            Kind::Type { kind } => {
+                let expected = match kind {
+                    TypeKind::Single(one) => with_article(&one.to_string()),
+                    TypeKind::Multiple(many) => {
+                        many.iter().map(|one| with_article(&one.to_string())).collect::<Vec<_>>().join(" or ")
+                    }
+                };
+                let message = format!("{} is {}", self.subject(error), with_article(type_of(error.instance())));
+                vec![Problem { expected: Some(expected), ..self.one(error, message, "type") }]
+            }
+            Kind::Enum { options } => {
+                let known = options.as_array().map(|all| all.iter().map(quoted).collect::<Vec<_>>().join(", "));
+                let message = format!("{} is not one of the allowed values", self.shown(error));
+                vec![Problem { expected: known.map(|known| format!("one of {known}")), ..self.one(error, message, "enum") }]
+            }
+            Kind::Constant { expected_value } => {
+                let message = format!("{} is not the expected value", self.shown(error));
+                vec![Problem { expected: Some(quoted(expected_value)), ..self.one(error, message, "const") }]
+            }
+            Kind::Pattern { pattern } => {
+                let message = format!("{} does not have the right form", self.shown(error));
+                let problem = self.one(error, message, "pattern");
+                let expected = problem.expected.clone().or_else(|| Some(format!("text that matches `{pattern}`")));
+                vec![Problem { expected, ..problem }]
+            }
+            Kind::Format { format } => {
+                vec![self.one(error, format!("{} is not a valid {format}", self.shown(error)), "format")]
+            }
+            Kind::PropertyNames { error: inner } => {
+                let key = inner.instance().as_str().unwrap_or_default();
+                let problem = self.one(inner, format!("`{key}` can not be a key here"), "propertyNames");
+                vec![Problem { pointer: format!("{at}/{}", escape(key)), ..problem }]
+            }
+            Kind::FalseSchema => vec![self.one(error, format!("{} is not allowed here", self.subject(error)), "false")],
+            _ => {
+                let message = if self.secret { error.masked().to_string() } else { error.to_string() };
+                vec![self.one(error, message, "other")]
+            }
+        }
+    }
+
+    fn one(&self, error: &ValidationError<'_>, message: String, keyword: &'static str) -> Problem {
+        let expected = self.said_by_schema(error);
+        Problem { pointer: error.instance_path().as_str().to_owned(), message, expected, keyword }
+    }
+
+    /// `title` of the schema that refused, which our schemas use for "what belongs here".
+    fn said_by_schema(&self, error: &ValidationError<'_>) -> Option<String> {
+        Some(self.refusing(error)?.get("title")?.as_str()?.to_owned())
+    }
+
+    fn refusing(&self, error: &ValidationError<'_>) -> Option<&Value> {
+        let (parent, _) = error.schema_path().as_str().rsplit_once('/')?;
+        self.schema.pointer(parent)
+    }
+
+    fn known_keys(&self, error: &ValidationError<'_>, wrong: &str) -> Option<String> {
+        let known: Vec<&String> = self.refusing(error)?.get("properties")?.as_object()?.keys().collect();
+        let near = known.iter().map(|key| (distance(key, wrong), key)).min().filter(|(steps, _)| *steps <= 2);
+        match near {
+            Some((_, key)) => Some(format!("`{key}`")),
+            None if known.is_empty() => Some("no keys".to_owned()),
+            None => Some(format!("one of {}", known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))),
+        }
+    }
+
+    /// The key or index that the error is about.
+    fn subject(&self, error: &ValidationError<'_>) -> String {
+        match error.instance_path().as_str().rsplit_once('/') {
+            Some((_, last)) if last.bytes().all(|byte| byte.is_ascii_digit()) => format!("element {last}"),
+            Some((_, last)) => format!("`{}`", last.replace("~1", "/").replace("~0", "~")),
+            None => "the value".to_owned(),
+        }
+    }
+
+    fn shown(&self, error: &ValidationError<'_>) -> String {
+        if self.secret { self.subject(error) } else { quoted(error.instance()) }
+    }
+}
+
+/// The branch that was most likely meant: the one with the fewest complaints about the value itself, none of them its type.
+fn best<'a>(context: &'a [Vec<ValidationError<'static>>], at: &str) -> Option<&'a [ValidationError<'static>]> {
+    let own = |error: &&ValidationError<'static>| error.instance_path().as_str() == at;
+    let wrong_type = |branch: &&Vec<ValidationError<'static>>| {
+        branch.iter().filter(own).any(|error| matches!(error.kind(), ValidationErrorKind::Type { .. }))
+    };
+    let mut candidates: Vec<(usize, &Vec<ValidationError<'static>>)> = context
+        .iter()
+        .filter(|branch| !wrong_type(branch))
+        .map(|branch| (branch.iter().filter(own).count(), branch))
+        .collect();
+    candidates.sort_by_key(|(complaints, _)| *complaints);
+    match candidates.as_slice() {
+        [(_, only)] => Some(only),
+        [(first, branch), (second, _), ..] if first < second => Some(branch),
+        _ => None,
+    }
+}
+
+fn quoted(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("`{}…`", &text[..end]),
+        None => format!("`{text}`"),
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn with_article(name: &str) -> String {
+    match name {
+        "null" => "empty (null)".to_owned(),
+        "integer" | "array" | "object" => format!("an {name}"),
+        other => format!("a {other}"),
+    }
+}
+
+/// Edits between two words.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let replaced = corner + usize::from(a != *b);
+            corner = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[other.len()]
+}
