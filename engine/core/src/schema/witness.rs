@@ -232,7 +232,7 @@ fn objects(object: &Map<String, Value>, depth: usize) -> Vec<Value> {
     let least = object.get("minProperties").and_then(Value::as_u64).unwrap_or(0).min(16);
     if let Some(value) = samples(&others, depth - 1).into_iter().next() {
         let mut more = base;
-        (0..least).for_each(|index| drop(more.entry(format!("k{index}")).or_insert_with(|| value.clone())));
+        more.extend((0..least).map(|index| (format!("k{index}"), value.clone())));
         found.push(Value::Object(more));
     }
     found

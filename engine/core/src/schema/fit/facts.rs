@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::schema::compile;
 
-/// Types of JSON values as a set of bits; `number` is whole and broken numbers together.
+/// Types of JSON values as a set of bits; `number` is whole numbers and broken ones (8) together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Types(u8);
 
@@ -15,7 +15,6 @@ impl Types {
     pub(super) const NULL: Self = Self(1);
     pub(super) const BOOLEAN: Self = Self(2);
     pub(super) const WHOLE: Self = Self(4);
-    pub(super) const BROKEN: Self = Self(8);
     pub(super) const STRING: Self = Self(16);
     pub(super) const ARRAY: Self = Self(32);
     pub(super) const OBJECT: Self = Self(64);
