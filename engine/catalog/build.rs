@@ -16,7 +16,8 @@ fn main() -> io::Result<()> {
     let mut text = String::from("&[\n");
     for file in files {
         let name = file.strip_prefix(&top).expect("below the top").to_string_lossy().into_owned();
-        writeln!(text, "    ({name:?}, include_bytes!({:?})),", file.display().to_string()).expect("a string takes all");
+        writeln!(text, "    ({name:?}, include_bytes!({:?})),", file.display().to_string())
+            .expect("a string takes all");
     }
     text.push_str("]\n");
     fs::write(Path::new(&env::var("OUT_DIR").expect("set by cargo")).join("core_bundle.rs"), text)

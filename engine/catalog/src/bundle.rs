@@ -35,7 +35,10 @@ impl Folder {
         let mut files = BTreeMap::new();
         let manifest = path.join("bundle.yaml");
         if manifest.is_file() {
-            files.insert("bundle.yaml".to_owned(), Cow::Owned(fs::read(&manifest).map_err(|error| unreadable(&manifest, &error))?));
+            files.insert(
+                "bundle.yaml".to_owned(),
+                Cow::Owned(fs::read(&manifest).map_err(|error| unreadable(&manifest, &error))?),
+            );
         }
         for part in PARTS {
             let below = path.join(part);
@@ -61,7 +64,9 @@ impl Folder {
 
     /// Files below a folder, with the rest of their path.
     pub fn below<'a>(&'a self, folder: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> + 'a {
-        self.files.iter().filter_map(move |(path, bytes)| Some((path.strip_prefix(folder)?.strip_prefix('/')?, bytes.as_ref())))
+        self.files
+            .iter()
+            .filter_map(move |(path, bytes)| Some((path.strip_prefix(folder)?.strip_prefix('/')?, bytes.as_ref())))
     }
 }
 
@@ -80,7 +85,9 @@ fn collect(
     let entries = fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
     for entry in entries {
         let path = entry.map_err(|error| unreadable(folder, &error))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.')) else { continue };
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.')) else {
+            continue;
+        };
         let inner = format!("{prefix}/{name}");
         if path.is_dir() {
             if depth < DEEPEST {

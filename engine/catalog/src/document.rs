@@ -106,13 +106,19 @@ pub(crate) fn read_one<T: DeserializeOwned>(text: &[u8], file: &str, kind: Kind)
     let mut documents = parse(text, file)?;
     if documents.len() > 1 {
         let place = documents[1].spans.value("");
-        let mut diagnostic = Diagnostic::error("several-documents", "", format!("a second document in a file that holds one {}", kind.name()));
+        let mut diagnostic = Diagnostic::error(
+            "several-documents",
+            "",
+            format!("a second document in a file that holds one {}", kind.name()),
+        );
         (diagnostic.line, diagnostic.column) = (place.map(|place| place.line), place.map(|place| place.column));
         return Err(vec![diagnostic.in_file(file)]);
     }
     match documents.pop() {
         Some(parsed) => convert(parsed, file, kind),
-        None => Err(vec![Diagnostic::error("empty-file", "", "there is nothing in it").expected(kind.name()).in_file(file)]),
+        None => {
+            Err(vec![Diagnostic::error("empty-file", "", "there is nothing in it").expected(kind.name()).in_file(file)])
+        }
     }
 }
 
@@ -126,7 +132,9 @@ pub(crate) fn parse(text: &[u8], file: &str) -> Result<Vec<Parsed>, Vec<Diagnost
 /// Validates a document by the schema of its kind and makes it a type of core.
 pub(crate) fn convert<T: DeserializeOwned>(parsed: Parsed, file: &str, kind: Kind) -> Result<Read<T>, Vec<Diagnostic>> {
     let report = Report::new(file, &parsed.spans);
-    let problems = VALIDATORS.validate(kind.document_schema(), &parsed.value, false).expect("schemas of the tree are valid; a test compiles them");
+    let problems = VALIDATORS
+        .validate(kind.document_schema(), &parsed.value, false)
+        .expect("schemas of the tree are valid; a test compiles them");
     report.problems("", problems);
     if report.has_errors() {
         return Err(report.into_found());
@@ -172,7 +180,9 @@ pub fn read_deployment_docs(text: &str, file: &str) -> Result<Vec<(DeploymentDoc
         found.extend(report.into_found());
     }
     let names: Vec<&str> = read.iter().map(|read| read.doc.deployment.as_str()).collect();
-    for (index, read) in read.iter().enumerate().filter(|(index, read)| names[..*index].contains(&read.doc.deployment.as_str())) {
+    for (index, read) in
+        read.iter().enumerate().filter(|(index, read)| names[..*index].contains(&read.doc.deployment.as_str()))
+    {
         let report = Report::new(file, &read.spans);
         report.error("duplicate-deployment", "/deployment", format!("`{}` stands in this file twice", names[index]));
         found.extend(report.into_found());
@@ -192,10 +202,16 @@ pub fn read_nodes(text: &str, file: &str) -> Result<Vec<Value>, Vec<Diagnostic>>
     Ok(read_all::<Value>(text.as_bytes(), file, Kind::Node)?.into_iter().map(|read| read.doc).collect())
 }
 
-pub(crate) fn read_all<T: DeserializeOwned>(text: &[u8], file: &str, kind: Kind) -> Result<Vec<Read<T>>, Vec<Diagnostic>> {
+pub(crate) fn read_all<T: DeserializeOwned>(
+    text: &[u8],
+    file: &str,
+    kind: Kind,
+) -> Result<Vec<Read<T>>, Vec<Diagnostic>> {
     let documents = parse(text, file)?;
     if documents.is_empty() {
-        return Err(vec![Diagnostic::error("empty-file", "", "there is nothing in it").expected(kind.name()).in_file(file)]);
+        return Err(vec![
+            Diagnostic::error("empty-file", "", "there is nothing in it").expected(kind.name()).in_file(file),
+        ]);
     }
     let (mut read, mut found) = (Vec::new(), Vec::new());
     for parsed in documents {

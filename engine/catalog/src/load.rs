@@ -139,7 +139,8 @@ impl Sources {
     fn read_manifest(&mut self, folder: &Folder) -> Option<String> {
         let file = folder.display("bundle.yaml");
         let Some(bytes) = folder.bytes("bundle.yaml") else {
-            let missing = Diagnostic::error("missing-file", "", "a bundle needs this file: {bundle: NAME, version: 1.0.0}");
+            let missing =
+                Diagnostic::error("missing-file", "", "a bundle needs this file: {bundle: NAME, version: 1.0.0}");
             self.found.push(missing.in_file(file));
             return None;
         };
@@ -175,7 +176,12 @@ impl Sources {
                         self.found.extend(report.into_found());
                         let schema = if part == "interfaces" { types::whole(&parsed.value) } else { parsed.value };
                         self.types.add(bundle, &format!("{part}/{name}"), schema);
-                        self.type_files.push(TypeFile { bundle: bundle.to_owned(), name: format!("{part}/{name}"), file, spans: parsed.spans });
+                        self.type_files.push(TypeFile {
+                            bundle: bundle.to_owned(),
+                            name: format!("{part}/{name}"),
+                            file,
+                            spans: parsed.spans,
+                        });
                     }
                 }
             }
@@ -199,7 +205,15 @@ impl Sources {
             .map(|(path, bytes)| (path.to_owned(), bytes.to_vec()))
             .collect();
         let role = read.doc.role.clone();
-        let source = RoleSource { bundle: bundle.to_owned(), folder: name.to_owned(), file, doc: read.doc, spans: read.spans, files, broken: false };
+        let source = RoleSource {
+            bundle: bundle.to_owned(),
+            folder: name.to_owned(),
+            file,
+            doc: read.doc,
+            spans: read.spans,
+            files,
+            broken: false,
+        };
         if let Some(other) = self.roles.get(&role) {
             let report = Report::new(&source.file, &source.spans);
             report.error("duplicate-role", "/role", format!("the role `{role}` stands in {} already", other.file));
@@ -221,7 +235,11 @@ impl Sources {
         let source = WorkloadSource { folder: name.to_owned(), file, doc: read.doc, spans: read.spans };
         if let Some(other) = self.workloads.get(&source.doc.workload) {
             let report = Report::new(&source.file, &source.spans);
-            report.error("duplicate-workload", "/workload", format!("the workload `{}` stands in {} already", source.doc.workload, other.file));
+            report.error(
+                "duplicate-workload",
+                "/workload",
+                format!("the workload `{}` stands in {} already", source.doc.workload, other.file),
+            );
             self.found.extend(report.into_found());
             return;
         }
@@ -255,8 +273,10 @@ impl Sources {
     /// Replaces the `$ref`s of a role's inputs and outputs, and makes sure that what comes out is a schema.
     fn inline_role(&mut self, role: &mut RoleSource) {
         let report = Report::new(&role.file, &role.spans);
-        let inputs = role.doc.inputs.iter_mut().map(|(name, input)| (format!("/inputs/{name}/schema"), &mut input.schema));
-        let outputs = role.doc.outputs.iter_mut().map(|(name, output)| (format!("/outputs/{name}/schema"), &mut output.schema));
+        let inputs =
+            role.doc.inputs.iter_mut().map(|(name, input)| (format!("/inputs/{name}/schema"), &mut input.schema));
+        let outputs =
+            role.doc.outputs.iter_mut().map(|(name, output)| (format!("/outputs/{name}/schema"), &mut output.schema));
         for (pointer, schema) in inputs.chain(outputs) {
             *schema = inline(&self.types, &role.bundle, schema, &pointer, &report);
         }
@@ -265,14 +285,21 @@ impl Sources {
     }
 
     fn into_loaded(self) -> Loaded {
-        let broken: BTreeSet<&str> = self.found.iter().filter(|one| one.is_error()).filter_map(|one| one.file.as_deref()).collect();
+        let broken: BTreeSet<&str> =
+            self.found.iter().filter(|one| one.is_error()).filter_map(|one| one.file.as_deref()).collect();
         let roles = self
             .roles
             .iter()
             .filter(|(_, role)| !role.broken && !broken.contains(role.file.as_str()))
             .map(|(name, role)| {
                 let content = digest::content(&role.doc, &role.files);
-                let role = CatalogRole { doc: role.doc.clone(), bundle: role.bundle.clone(), files: role.files.clone(), content, source: role.file.clone() };
+                let role = CatalogRole {
+                    doc: role.doc.clone(),
+                    bundle: role.bundle.clone(),
+                    files: role.files.clone(),
+                    content,
+                    source: role.file.clone(),
+                };
                 (name.clone(), role)
             })
             .collect();

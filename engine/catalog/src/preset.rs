@@ -32,12 +32,22 @@ fn base(sources: &Sources, preset: &RoleSource, report: &Report<'_>) -> Option<R
     let base_name = preset.doc.is.as_deref()?;
     let Some(base) = sources.roles.get(base_name) else {
         if !sources.unreadable.contains(base_name) {
-            report.wrong("unknown-role", "/is", format!("there is no role `{base_name}`"), known(sources.roles.keys().map(String::as_str)));
+            report.wrong(
+                "unknown-role",
+                "/is",
+                format!("there is no role `{base_name}`"),
+                known(sources.roles.keys().map(String::as_str)),
+            );
         }
         return None;
     };
     if base.doc.is.is_some() {
-        report.wrong("preset-of-preset", "/is", format!("`{base_name}` is a preset itself"), "a role that is no preset");
+        report.wrong(
+            "preset-of-preset",
+            "/is",
+            format!("`{base_name}` is a preset itself"),
+            "a role that is no preset",
+        );
         return None;
     }
     (!base.broken).then(|| base.clone())

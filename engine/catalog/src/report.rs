@@ -46,7 +46,8 @@ impl<'a> Report<'a> {
     /// What a schema found, below a pointer.
     pub(crate) fn problems(&self, below: &str, problems: Vec<Problem>) {
         for problem in problems {
-            let mut diagnostic = Diagnostic::error(problem.code(), format!("{below}{}", problem.pointer), problem.message.clone());
+            let mut diagnostic =
+                Diagnostic::error(problem.code(), format!("{below}{}", problem.pointer), problem.message.clone());
             diagnostic.expected.clone_from(&problem.expected);
             self.put(diagnostic, problem.is_about_key());
         }
@@ -55,8 +56,7 @@ impl<'a> Report<'a> {
     /// Anything, placed by its pointer.
     pub(crate) fn put(&self, mut diagnostic: Diagnostic, key: bool) {
         if diagnostic.line.is_none() {
-            let place =
-                if key { self.spans.key(&diagnostic.pointer) } else { self.spans.value(&diagnostic.pointer) };
+            let place = if key { self.spans.key(&diagnostic.pointer) } else { self.spans.value(&diagnostic.pointer) };
             diagnostic.line = place.map(|place| place.line);
             diagnostic.column = place.map(|place| place.column);
         }

@@ -23,7 +23,9 @@ check:
 "
     );
     let template = "# Written by plinth; changes are overwritten.\ngreeting = {{ greeting }}\n".to_owned();
-    let check = format!("# Inputs are in the environment. A status other than 0 fails the check.\ngrep -q \"^greeting = $greeting\\$\" /etc/{name}.conf\n");
+    let check = format!(
+        "# Inputs are in the environment. A status other than 0 fails the check.\ngrep -q \"^greeting = $greeting\\$\" /etc/{name}.conf\n"
+    );
     BTreeMap::from([
         (format!("roles/{name}/role.yaml"), role),
         (format!("roles/{name}/templates/{name}.conf"), template),

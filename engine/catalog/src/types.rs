@@ -68,7 +68,9 @@ impl Types {
             errors.push(RefError { pointer: at.to_owned(), code, message });
             None
         };
-        let Some(text) = reference.as_str() else { return fail("unknown-type", format!("`$ref` must be text, not {reference}")) };
+        let Some(text) = reference.as_str() else {
+            return fail("unknown-type", format!("`$ref` must be text, not {reference}"));
+        };
         let (bundle, root, target) = match text.strip_prefix('#') {
             Some(local) => match scope.root.pointer(local) {
                 Some(target) => (scope.bundle, scope.root, target),
@@ -79,7 +81,11 @@ impl Types {
                 None => return fail("unknown-type", self.unknown(text)),
             },
         };
-        let name = if text.starts_with('#') { format!("{}{text}", scope.names.last().map_or("", String::as_str)) } else { format!("{bundle}:{text}") };
+        let name = if text.starts_with('#') {
+            format!("{}{text}", scope.names.last().map_or("", String::as_str))
+        } else {
+            format!("{bundle}:{text}")
+        };
         if scope.names.contains(&name) {
             let trail: Vec<&str> = scope.names.iter().chain([&name]).map(String::as_str).collect();
             return fail("recursive-type", format!("types may not contain themselves: {}", trail.join(" > ")));
@@ -99,7 +105,9 @@ impl Types {
 
     fn unknown(&self, text: &str) -> String {
         match text.split_once(':') {
-            Some((bundle, _)) if !self.by_bundle.contains_key(bundle) => format!("`{text}` names a bundle that is not loaded"),
+            Some((bundle, _)) if !self.by_bundle.contains_key(bundle) => {
+                format!("`{text}` names a bundle that is not loaded")
+            }
             _ if text.contains("types/") || text.contains("interfaces/") => format!("there is no schema `{text}`"),
             _ => format!("`{text}` is neither `types/NAME` nor `interfaces/NAME`"),
         }
@@ -155,8 +163,16 @@ mod tests {
 
     fn types() -> Types {
         let mut types = Types::default();
-        types.add("core", "types/port", json!({"$schema": "x", "title": "a port", "type": "integer", "maximum": 65535}));
-        types.add("core", "types/pair", json!({"type": "array", "items": {"$ref": "#/$defs/one"}, "$defs": {"one": {"$ref": "types/port"}}}));
+        types.add(
+            "core",
+            "types/port",
+            json!({"$schema": "x", "title": "a port", "type": "integer", "maximum": 65535}),
+        );
+        types.add(
+            "core",
+            "types/pair",
+            json!({"type": "array", "items": {"$ref": "#/$defs/one"}, "$defs": {"one": {"$ref": "types/port"}}}),
+        );
         types.add("core", "types/tree", json!({"type": "array", "items": {"$ref": "types/leaf"}}));
         types.add("core", "types/leaf", json!({"anyOf": [{"type": "null"}, {"$ref": "types/tree"}]}));
         types.add("etcd", "types/port", json!({"const": 2379}));
@@ -168,7 +184,11 @@ mod tests {
         let types = types();
         let port = json!({"title": "a port", "type": "integer", "maximum": 65535});
         assert_eq!(types.inline("x", &json!({"$ref": "types/port"})), Ok(port.clone()));
-        assert_eq!(types.inline("etcd", &json!({"$ref": "types/port"})), Ok(json!({"const": 2379})), "own bundle first");
+        assert_eq!(
+            types.inline("etcd", &json!({"$ref": "types/port"})),
+            Ok(json!({"const": 2379})),
+            "own bundle first"
+        );
         assert_eq!(types.inline("x", &json!({"$ref": "etcd:types/port"})), Ok(json!({"const": 2379})));
         assert_eq!(types.inline("x", &json!({"$ref": "types/pair"})), Ok(json!({"type": "array", "items": port})));
         assert_eq!(
@@ -183,11 +203,15 @@ mod tests {
     fn references_that_lead_nowhere_are_told_where() {
         let written = json!({"properties": {"a": {"$ref": "types/prot"}, "b": {"items": {"$ref": "types/tree"}}, "c": {"$ref": "no:types/x"}}});
         let errors = types().inline("x", &written).expect_err("three");
-        let told: Vec<_> = errors.iter().map(|error| format!("{} {} {}", error.pointer, error.code, error.message)).collect();
-        assert_eq!(told, [
-            "/properties/a/$ref unknown-type there is no schema `types/prot`",
-            "/properties/b/items/$ref recursive-type types may not contain themselves: core:types/tree > core:types/leaf > core:types/tree",
-            "/properties/c/$ref unknown-type `no:types/x` names a bundle that is not loaded",
-        ]);
+        let told: Vec<_> =
+            errors.iter().map(|error| format!("{} {} {}", error.pointer, error.code, error.message)).collect();
+        assert_eq!(
+            told,
+            [
+                "/properties/a/$ref unknown-type there is no schema `types/prot`",
+                "/properties/b/items/$ref recursive-type types may not contain themselves: core:types/tree > core:types/leaf > core:types/tree",
+                "/properties/c/$ref unknown-type `no:types/x` names a bundle that is not loaded",
+            ]
+        );
     }
 }

@@ -43,7 +43,10 @@ impl Spans {
 
     /// The keys of the object under a pointer.
     pub(crate) fn keys_of<'s>(&'s self, pointer: &'s str) -> impl Iterator<Item = &'s str> + 's {
-        self.keys.keys().filter_map(move |key| key.strip_prefix(pointer)?.strip_prefix('/')).filter(|rest| !rest.contains('/'))
+        self.keys
+            .keys()
+            .filter_map(move |key| key.strip_prefix(pointer)?.strip_prefix('/'))
+            .filter(|rest| !rest.contains('/'))
     }
 
     /// Where a key stands; the value where it has none.

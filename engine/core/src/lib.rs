@@ -10,4 +10,6 @@ pub mod document;
 pub mod graph;
 pub mod id;
 pub mod schema;
+pub mod settle;
+pub mod state;
 pub mod value;

@@ -23,7 +23,12 @@ pub(crate) fn check(doc: &BundleDoc, others: &BTreeMap<String, BundleDoc>, repor
             Some(other) => needs(wanted, &pointer, &other.version, &format!("the bundle `{name}`"), report),
             None => {
                 let loaded = known(others.keys().map(String::as_str));
-                report.wrong("missing-bundle", &pointer, format!("the bundle `{name}` is not loaded, or only after this one"), loaded);
+                report.wrong(
+                    "missing-bundle",
+                    &pointer,
+                    format!("the bundle `{name}` is not loaded, or only after this one"),
+                    loaded,
+                );
             }
         }
     }
@@ -33,7 +38,12 @@ fn needs(wanted: &str, pointer: &str, version: &str, who: &str, report: &Report<
     let range = match semver::VersionReq::parse(wanted) {
         Ok(range) => range,
         Err(error) => {
-            report.wrong("bad-version", pointer, format!("`{wanted}` is not a range of versions: {error}"), "a range such as >=0.1 or ^1");
+            report.wrong(
+                "bad-version",
+                pointer,
+                format!("`{wanted}` is not a range of versions: {error}"),
+                "a range such as >=0.1 or ^1",
+            );
             return;
         }
     };
@@ -47,6 +57,11 @@ fn needs(wanted: &str, pointer: &str, version: &str, who: &str, report: &Report<
 /// An interface is an object schema whose properties are outputs.
 pub(crate) fn check_interface(schema: &Value, report: &Report<'_>) {
     if !schema.get("properties").is_some_and(Value::is_object) {
-        report.wrong("invalid-interface", "", "an interface says its outputs as `properties`", "{\"type\": \"object\", \"properties\": {OUTPUT: SCHEMA}}");
+        report.wrong(
+            "invalid-interface",
+            "",
+            "an interface says its outputs as `properties`",
+            "{\"type\": \"object\", \"properties\": {OUTPUT: SCHEMA}}",
+        );
     }
 }

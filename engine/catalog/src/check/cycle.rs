@@ -17,10 +17,17 @@ pub(crate) fn check(sources: &Sources) -> Vec<Diagnostic> {
         let mut trail = Vec::new();
         walk(name, &below, &mut trail, &mut done, &mut |cycle: &[&str]| {
             let first = &sources.roles[cycle[0]];
-            let pointer = needs(&first.doc).into_iter().find(|(_, needed)| *needed == cycle[1 % cycle.len()]).map(|(pointer, _)| pointer);
+            let pointer = needs(&first.doc)
+                .into_iter()
+                .find(|(_, needed)| *needed == cycle[1 % cycle.len()])
+                .map(|(pointer, _)| pointer);
             let report = Report::new(&first.file, &first.spans);
             let printed: Vec<&str> = cycle.iter().copied().chain([cycle[0]]).collect();
-            report.error("cycle", &pointer.unwrap_or_default(), format!("roles require each other: {}", printed.join(" > ")));
+            report.error(
+                "cycle",
+                &pointer.unwrap_or_default(),
+                format!("roles require each other: {}", printed.join(" > ")),
+            );
             found.extend(report.into_found());
         });
     }

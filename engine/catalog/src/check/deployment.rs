@@ -27,18 +27,37 @@ pub(crate) fn check(doc: &DeploymentDoc, sources: &Sources, report: &Report<'_>)
         match workload.groups.get(name) {
             None => {
                 let groups = known(workload.groups.keys().map(String::as_str));
-                report.wrong_key("unknown-group", &pointer, format!("the workload `{}` has no group `{name}`", doc.workload), groups);
+                report.wrong_key(
+                    "unknown-group",
+                    &pointer,
+                    format!("the workload `{}` has no group `{name}`", doc.workload),
+                    groups,
+                );
             }
             Some(group) => count(group, bound, &pointer, report),
         }
     }
-    for name in workload.groups.iter().filter(|(name, group)| group.count.minimum > 0 && !doc.nodes.contains_key(*name)).map(|(name, _)| name) {
-        report.wrong("too-few-nodes", "", format!("the group `{name}` of the workload gets no nodes"), format!("`{name}` under `nodes`"));
+    for name in workload
+        .groups
+        .iter()
+        .filter(|(name, group)| group.count.minimum > 0 && !doc.nodes.contains_key(*name))
+        .map(|(name, _)| name)
+    {
+        report.wrong(
+            "too-few-nodes",
+            "",
+            format!("the group `{name}` of the workload gets no nodes"),
+            format!("`{name}` under `nodes`"),
+        );
     }
     if !workload.parameters.is_null() {
         report.problems("/parameters", validate(&workload.parameters, &Value::Object(doc.parameters.clone())));
     } else if let Some(name) = doc.parameters.keys().next() {
-        report.error("unknown-key", &format!("/parameters/{name}"), format!("the workload `{}` has no parameters", doc.workload));
+        report.error(
+            "unknown-key",
+            &format!("/parameters/{name}"),
+            format!("the workload `{}` has no parameters", doc.workload),
+        );
     }
     for name in doc.set.groups.keys().filter(|name| !workload.groups.contains_key(*name)) {
         let groups = known(workload.groups.keys().map(String::as_str).chain(["deployment", "nodes"]));
@@ -61,12 +80,22 @@ fn count(group: &GroupDoc, bound: &BindNodes, pointer: &str, report: &Report<'_>
     };
     let rule = &group.count;
     if number < rule.minimum {
-        report.wrong("too-few-nodes", &pointer, format!("{number} nodes are too few"), format!("at least {}", rule.minimum));
+        report.wrong(
+            "too-few-nodes",
+            &pointer,
+            format!("{number} nodes are too few"),
+            format!("at least {}", rule.minimum),
+        );
     }
     if let Some(maximum) = rule.maximum.filter(|maximum| number > *maximum) {
         report.wrong("too-many-nodes", &pointer, format!("{number} nodes are too many"), format!("at most {maximum}"));
     }
     if rule.odd && number % 2 == 0 {
-        report.wrong("wrong-value", &pointer, format!("{number} is not odd, which the group asks for"), "an odd number");
+        report.wrong(
+            "wrong-value",
+            &pointer,
+            format!("{number} is not odd, which the group asks for"),
+            "an odd number",
+        );
     }
 }

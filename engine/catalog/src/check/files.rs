@@ -43,7 +43,12 @@ fn look_up(role: &RoleSource, folder: &str, name: &str, pointer: &str, report: &
         return Vec::new();
     }
     if name.split('/').any(|part| part == ".." || part.is_empty()) {
-        report.wrong("missing-file", pointer, format!("`{name}` leads out of {folder}/"), format!("the name of a file in {folder}/"));
+        report.wrong(
+            "missing-file",
+            pointer,
+            format!("`{name}` leads out of {folder}/"),
+            format!("the name of a file in {folder}/"),
+        );
         return Vec::new();
     }
     let candidates = match names_of(role, name) {
@@ -56,7 +61,12 @@ fn look_up(role: &RoleSource, folder: &str, name: &str, pointer: &str, report: &
     for path in &candidates {
         if !role.files.contains_key(path) {
             let there = role.files.keys().filter_map(|path| path.strip_prefix(folder)?.strip_prefix('/'));
-            report.wrong("missing-file", pointer, format!("there is no file roles/{}/{path}", role.folder), known(there));
+            report.wrong(
+                "missing-file",
+                pointer,
+                format!("there is no file roles/{}/{path}", role.folder),
+                known(there),
+            );
         }
     }
     candidates
@@ -75,7 +85,10 @@ fn names_of(role: &RoleSource, name: &str) -> Result<Vec<String>, String> {
         engine_core::schema::Reach::Never(why) => return Err(why),
     };
     let values = reached.get("enum").and_then(serde_json::Value::as_array).ok_or_else(|| {
-        format!("which file `{name}` is can not be told before the run: the schema of `{}` is no `enum`", expression.trim())
+        format!(
+            "which file `{name}` is can not be told before the run: the schema of `{}` is no `enum`",
+            expression.trim()
+        )
     })?;
     let mut names = Vec::new();
     for value in values {
@@ -91,7 +104,9 @@ pub(crate) fn stray(folder: &Folder) -> Vec<Diagnostic> {
         .files
         .keys()
         .filter(|path| !is_known(path))
-        .map(|path| Diagnostic::error("stray-file", "", "nothing reads this file here").warning().in_file(folder.display(path)))
+        .map(|path| {
+            Diagnostic::error("stray-file", "", "nothing reads this file here").warning().in_file(folder.display(path))
+        })
         .collect()
 }
 

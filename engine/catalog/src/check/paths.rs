@@ -42,7 +42,9 @@ pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
     }
     let mut found = std::mem::take(&mut sources.found);
     if !plan.only.is_empty() {
-        found.retain(|one| one.file.as_ref().is_some_and(|file| plan.only.iter().any(|only| file.starts_with(only.as_str()))));
+        found.retain(|one| {
+            one.file.as_ref().is_some_and(|file| plan.only.iter().any(|only| file.starts_with(only.as_str())))
+        });
     }
     found.extend(plan.found);
     in_order(found)
@@ -78,7 +80,10 @@ impl Plan {
             self.add_folder(path, depth);
             return;
         }
-        let is_part = matches!(path.file_name().and_then(|name| name.to_str()), Some("role.yaml" | "workload.yaml" | "bundle.yaml"));
+        let is_part = matches!(
+            path.file_name().and_then(|name| name.to_str()),
+            Some("role.yaml" | "workload.yaml" | "bundle.yaml")
+        );
         if is_part && let Some(bundle) = bundle_around(path) {
             self.only.push(path.display().to_string());
             self.bundles.push(bundle);
@@ -144,20 +149,29 @@ fn one(file: &str, text: &[u8], sources: &Sources) -> Vec<Diagnostic> {
     for parsed in documents {
         let report = Report::new(file, &parsed.spans);
         match Kind::of(&parsed.value) {
-            Some(Kind::Deployment) => match document::convert::<DeploymentDoc>(parsed.clone(), file, Kind::Deployment) {
-                Ok(read) => {
-                    deployment::alone(&read.doc, &report);
-                    deployment::check(&read.doc, sources, &report);
+            Some(Kind::Deployment) => {
+                match document::convert::<DeploymentDoc>(parsed.clone(), file, Kind::Deployment) {
+                    Ok(read) => {
+                        deployment::alone(&read.doc, &report);
+                        deployment::check(&read.doc, sources, &report);
+                    }
+                    Err(diagnostics) => found.extend(diagnostics),
                 }
-                Err(diagnostics) => found.extend(diagnostics),
-            },
-            Some(kind @ Kind::Node) => found.extend(document::convert::<Value>(parsed.clone(), file, kind).err().unwrap_or_default()),
+            }
+            Some(kind @ Kind::Node) => {
+                found.extend(document::convert::<Value>(parsed.clone(), file, kind).err().unwrap_or_default())
+            }
             Some(kind @ (Kind::Role | Kind::Workload | Kind::Bundle)) => {
                 let place = format!("{} stands in a bundle, as {}", kind.name(), place_of(kind));
                 report.wrong("wrong-place", "", format!("a {place}"), "a deployment or a node");
             }
             Some(Kind::Step) | None => {
-                report.wrong("unknown-kind", "", "it is not said what this is", "one of the keys `deployment` or `node`");
+                report.wrong(
+                    "unknown-kind",
+                    "",
+                    "it is not said what this is",
+                    "one of the keys `deployment` or `node`",
+                );
             }
         }
         found.extend(report.into_found());

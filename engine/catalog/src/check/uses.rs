@@ -20,7 +20,9 @@ pub(crate) fn check(user: &RoleSource, sources: &Sources, report: &Report<'_>) {
         match sources.roles.get(&used.role) {
             Some(role) if !role.broken => inputs(user, used, &role.doc, &pointer, sources, report),
             Some(_) => {}
-            None => super::role::names_exist(std::slice::from_ref(&used.role), &format!("{pointer}/role"), sources, report),
+            None => {
+                super::role::names_exist(std::slice::from_ref(&used.role), &format!("{pointer}/role"), sources, report)
+            }
         }
     }
 }
@@ -62,7 +64,11 @@ fn fixed(user: &RoleSource, value: &Value, schema: &Value, pointer: &str, report
     };
     if let Fit::DoesNotFit { place, reason } = fit(&input.schema, schema) {
         let place = if place.is_empty() { String::new() } else { format!(" at {place}") };
-        report.error("does-not-fit", pointer, format!("what `{forwarded}` may be does not fit this input: {reason}{place}"));
+        report.error(
+            "does-not-fit",
+            pointer,
+            format!("what `{forwarded}` may be does not fit this input: {reason}{place}"),
+        );
     }
 }
 

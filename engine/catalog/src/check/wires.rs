@@ -48,8 +48,14 @@ pub(crate) fn check(site: &Site<'_>, text: &str, pointer: &str, input: Option<&V
     let Some(schema) = (match supplier(site, &wire.supplier, pointer) {
         Supplier::Role(role) => {
             if wire.scope == Scope::Own && reader_runs == Runs::Deployment && role.runs == Some(Runs::Node) {
-                let message = format!("`{}` runs once and `{}` on every node: which of them?", site.reader.role, role.role);
-                site.report.wrong("missing-scope", pointer, message, format!("`each {wire}`, `map {wire}` or `one {wire}`"));
+                let message =
+                    format!("`{}` runs once and `{}` on every node: which of them?", site.reader.role, role.role);
+                site.report.wrong(
+                    "missing-scope",
+                    pointer,
+                    message,
+                    format!("`each {wire}`, `map {wire}` or `one {wire}`"),
+                );
                 return;
             }
             output_of(site, role, &wire, pointer)
@@ -78,7 +84,12 @@ fn supplier<'a>(site: &Site<'a>, name: &'a str, pointer: &str) -> Supplier<'a> {
     if local.is_none() && !sources.unreadable.contains(role) {
         let locals = site.user.into_iter().flat_map(|user| user.uses.keys());
         let all = locals.chain(sources.roles.keys()).chain(sources.interfaces.keys()).map(String::as_str);
-        site.report.wrong("unknown-role", pointer, format!("there is no role, interface or use called `{name}`"), known(all));
+        site.report.wrong(
+            "unknown-role",
+            pointer,
+            format!("there is no role, interface or use called `{name}`"),
+            known(all),
+        );
     }
     Supplier::Unknown
 }
@@ -106,7 +117,9 @@ fn interface_output(
 ) -> Option<Value> {
     let Some(output) = &wire.output else {
         let required: Vec<&String> = outputs.keys().collect();
-        return Some(serde_json::json!({"type": "object", "properties": outputs, "required": required, "additionalProperties": false}));
+        return Some(
+            serde_json::json!({"type": "object", "properties": outputs, "required": required, "additionalProperties": false}),
+        );
     };
     let found = outputs.get(output);
     if found.is_none() {
@@ -144,6 +157,10 @@ fn fits(site: &Site<'_>, supplied: &Value, wire: &Wire, input: &Value, pointer: 
     };
     if let Fit::DoesNotFit { place, reason } = answer {
         let place = if place.is_empty() { String::new() } else { format!(" at {place}") };
-        site.report.error("does-not-fit", pointer, format!("what `{wire}` supplies does not fit the input: {reason}{place}"));
+        site.report.error(
+            "does-not-fit",
+            pointer,
+            format!("what `{wire}` supplies does not fit the input: {reason}{place}"),
+        );
     }
 }

@@ -54,10 +54,18 @@ fn counts(doc: &WorkloadDoc, report: &Report<'_>) {
         }
         let Some(default) = count.default else { continue };
         if default < count.minimum || count.maximum.is_some_and(|maximum| default > maximum) {
-            report.error("wrong-value", &format!("{pointer}/default"), format!("{default} is not between `minimum` and `maximum`"));
+            report.error(
+                "wrong-value",
+                &format!("{pointer}/default"),
+                format!("{default} is not between `minimum` and `maximum`"),
+            );
         }
         if count.odd && default % 2 == 0 {
-            report.error("wrong-value", &format!("{pointer}/default"), format!("{default} is not odd, which the group asks for"));
+            report.error(
+                "wrong-value",
+                &format!("{pointer}/default"),
+                format!("{default} is not odd, which the group asks for"),
+            );
         }
     }
 }
@@ -66,7 +74,8 @@ fn milestone(doc: &WorkloadDoc, group: &str, bound: &BoundRole, pointer: &str, s
     let name = &bound.role;
     let Some(role) = sources.roles.get(name) else {
         if !sources.unreadable.contains(name) {
-            let milestones = sources.roles.values().filter(|role| role.doc.milestone).map(|role| role.doc.role.as_str());
+            let milestones =
+                sources.roles.values().filter(|role| role.doc.milestone).map(|role| role.doc.role.as_str());
             report.wrong("unknown-role", pointer, format!("there is no role `{name}`"), known(milestones));
         }
         return;
@@ -75,12 +84,22 @@ fn milestone(doc: &WorkloadDoc, group: &str, bound: &BoundRole, pointer: &str, s
         return;
     }
     if !role.doc.milestone {
-        report.wrong("not-a-milestone", pointer, format!("`{name}` is no milestone: others pull it in"), "`milestone: true` in the role");
+        report.wrong(
+            "not-a-milestone",
+            pointer,
+            format!("`{name}` is no milestone: others pull it in"),
+            "`milestone: true` in the role",
+        );
     }
     match (role.doc.runs, group) {
         (Some(Runs::Node), "deployment") => {
             let groups = known(doc.groups.keys().map(String::as_str));
-            report.wrong("wrong-group", pointer, format!("`{name}` runs on nodes"), format!("a group of nodes: {groups}"));
+            report.wrong(
+                "wrong-group",
+                pointer,
+                format!("`{name}` runs on nodes"),
+                format!("a group of nodes: {groups}"),
+            );
         }
         (Some(Runs::Deployment), group) if group != "deployment" => {
             report.wrong("wrong-group", pointer, format!("`{name}` runs once for the deployment"), "`deployment`");
@@ -119,7 +138,9 @@ fn choices(doc: &WorkloadDoc, sources: &Sources, report: &Report<'_>) {
         }
         let chosen: Vec<(String, &String)> = match choice {
             Choice::Everywhere(role) => vec![(pointer, role)],
-            Choice::ByGroup(groups) => groups.iter().map(|(group, role)| (format!("{pointer}/{group}"), role)).collect(),
+            Choice::ByGroup(groups) => {
+                groups.iter().map(|(group, role)| (format!("{pointer}/{group}"), role)).collect()
+            }
         };
         let provides = |role: &&RoleSource| role.doc.provides.contains(interface);
         for (pointer, role) in chosen {
@@ -150,7 +171,12 @@ fn exports(doc: &WorkloadDoc, sources: &Sources, report: &Report<'_>) {
             None if role.broken => {}
             None => {
                 let outputs = known(role.doc.outputs.keys().map(String::as_str));
-                report.wrong("unknown-output", &pointer, format!("`{}` has no output `{output}`", wire.supplier), outputs);
+                report.wrong(
+                    "unknown-output",
+                    &pointer,
+                    format!("`{}` has no output `{output}`", wire.supplier),
+                    outputs,
+                );
             }
             Some(found) => {
                 if let Reach::Never(why) = schema_at(&found.schema, &wire.path) {
@@ -168,7 +194,11 @@ fn parameters(doc: &WorkloadDoc, report: &Report<'_>) {
     doc.roles.values().flatten().flat_map(|bound| bound.with.values()).for_each(|value| strings(value, &mut texts));
     for name in declared.into_iter().flat_map(|all| all.keys()) {
         if !texts.iter().any(|text| reads_parameter(text, name)) {
-            report.warning("unused-parameter", &format!("/parameters/properties/{name}"), format!("nothing reads the parameter `{name}`"));
+            report.warning(
+                "unused-parameter",
+                &format!("/parameters/properties/{name}"),
+                format!("nothing reads the parameter `{name}`"),
+            );
         }
     }
 }
@@ -187,6 +217,8 @@ fn reads_parameter(text: &str, name: &str) -> bool {
         let rest = text[at + word.len()..].trim_start();
         let dotted = rest.strip_prefix('.').and_then(|rest| rest.strip_prefix(name));
         let after = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        dotted.is_some_and(after) || rest.starts_with(&format!("['{name}']")) || rest.starts_with(&format!("[\"{name}\"]"))
+        dotted.is_some_and(after)
+            || rest.starts_with(&format!("['{name}']"))
+            || rest.starts_with(&format!("[\"{name}\"]"))
     })
 }

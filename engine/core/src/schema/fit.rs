@@ -94,7 +94,11 @@ impl Prover {
     fn prove(&self, facts: &Facts<'_>, consumer: &Value, place: &str) -> Proof {
         self.steps.set(self.steps.get() + 1);
         if self.steps.get() > Self::MOST_STEPS {
-            return Err(Gap { place: place.to_owned(), reason: "the schemas are too large to compare".to_owned(), precise: false });
+            return Err(Gap {
+                place: place.to_owned(),
+                reason: "the schemas are too large to compare".to_owned(),
+                precise: false,
+            });
         }
         if facts.are_impossible() || consumer == &Value::Bool(true) || facts.contain(consumer) {
             return Ok(());

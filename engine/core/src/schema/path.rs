@@ -61,7 +61,11 @@ fn step(schema: &Value, key: &str) -> Reach {
 fn own_step(object: &serde_json::Map<String, Value>, key: &str, certain: bool) -> Reach {
     let found = |schema: &Value| if certain { Reach::Always(schema.clone()) } else { Reach::Maybe(schema.clone()) };
     if let Some(named) = object.get("properties").and_then(|all| all.get(key)) {
-        return if named == &Value::Bool(false) { Reach::Never(format!("`{key}` is never there")) } else { found(named) };
+        return if named == &Value::Bool(false) {
+            Reach::Never(format!("`{key}` is never there"))
+        } else {
+            found(named)
+        };
     }
     match object.get("additionalProperties") {
         _ if object.contains_key("patternProperties") => found(&Value::Bool(true)),

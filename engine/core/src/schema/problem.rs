@@ -71,7 +71,9 @@ impl Reader<'_> {
                 .collect(),
             Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match best(context, at) {
                 Some(branch) => branch.iter().flat_map(|inner| self.read(inner)).collect(),
-                None => vec![self.one(error, format!("{} has none of the allowed forms", self.subject(error)), "anyOf")],
+                None => {
+                    vec![self.one(error, format!("{} has none of the allowed forms", self.subject(error)), "anyOf")]
+                }
             },
             Kind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
@@ -90,7 +92,10 @@ impl Reader<'_> {
             Kind::Enum { options } => {
                 let known = options.as_array().map(|all| all.iter().map(quoted).collect::<Vec<_>>().join(", "));
                 let message = format!("{} is not one of the allowed values", self.shown(error));
-                vec![Problem { expected: known.map(|known| format!("one of {known}")), ..self.one(error, message, "enum") }]
+                vec![Problem {
+                    expected: known.map(|known| format!("one of {known}")),
+                    ..self.one(error, message, "enum")
+                }]
             }
             Kind::Constant { expected_value } => {
                 let message = format!("{} is not the expected value", self.shown(error));
@@ -139,7 +144,9 @@ impl Reader<'_> {
         match near {
             Some((_, key)) => Some(format!("`{key}`")),
             None if known.is_empty() => Some("no keys".to_owned()),
-            None => Some(format!("one of {}", known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))),
+            None => {
+                Some(format!("one of {}", known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")))
+            }
         }
     }
 

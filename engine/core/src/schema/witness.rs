@@ -42,7 +42,9 @@ fn of_object(object: &Map<String, Value>, depth: usize) -> Vec<Value> {
             return of_object(&merged, depth - 1);
         }
         for branch in branches.iter().filter_map(Value::as_object) {
-            found.extend(of_object(&merge(base.clone(), branch), depth - 1).into_iter().take(MOST / branches.len().max(1)));
+            found.extend(
+                of_object(&merge(base.clone(), branch), depth - 1).into_iter().take(MOST / branches.len().max(1)),
+            );
         }
         return found;
     }
@@ -107,7 +109,11 @@ fn numbers(object: &Map<String, Value>, broken: bool) -> Vec<Value> {
     for bound in bounds.iter().filter_map(|name| object.get(*name)) {
         found.push(bound.clone());
         if let Some(whole) = bound.as_i64() {
-            found.extend([json!(whole.saturating_add(1)), json!(whole.saturating_sub(1)), json!(whole.saturating_mul(2))]);
+            found.extend([
+                json!(whole.saturating_add(1)),
+                json!(whole.saturating_sub(1)),
+                json!(whole.saturating_mul(2)),
+            ]);
         }
         if let Some(float) = bound.as_f64().filter(|_| broken) {
             found.extend([json!(float + 0.5), json!(float - 0.5)]);
@@ -142,8 +148,28 @@ fn texts(object: &Map<String, Value>) -> Vec<Value> {
     .map(|text| json!(text))
     .collect();
     let long = ["minLength", "maxLength"].iter().filter_map(|name| length(name));
-    found.extend(long.flat_map(|length| ["a", "1"].map(|text| json!(text.repeat(usize::try_from(length).unwrap_or(0))))));
-    let known = ["", "a", "A", "1", "a b", "/a", "/a/b", "a.b", "a-b", "a_b", "5m", "1.0.0", "10%", "10.0.0.0/8", "0644", "x:y", "\n"];
+    found.extend(
+        long.flat_map(|length| ["a", "1"].map(|text| json!(text.repeat(usize::try_from(length).unwrap_or(0))))),
+    );
+    let known = [
+        "",
+        "a",
+        "A",
+        "1",
+        "a b",
+        "/a",
+        "/a/b",
+        "a.b",
+        "a-b",
+        "a_b",
+        "5m",
+        "1.0.0",
+        "10%",
+        "10.0.0.0/8",
+        "0644",
+        "x:y",
+        "\n",
+    ];
     found.extend(known.map(|text| json!(text)));
     found
 }

@@ -79,7 +79,8 @@ impl Types {
                 .map(|name| (Types::named(&json!(name)), json!({"type": name})))
                 .into()
         });
-        let found: Vec<&Value> = SCHEMAS.iter().filter(|(bits, _)| self.meet(*bits)).map(|(_, schema)| schema).collect();
+        let found: Vec<&Value> =
+            SCHEMAS.iter().filter(|(bits, _)| self.meet(*bits)).map(|(_, schema)| schema).collect();
         (found.len() > 1).then_some(found)
     }
 }
@@ -187,14 +188,18 @@ impl<'a> Facts<'a> {
 
     /// The keys that are spoken of by name.
     pub(super) fn named_keys(&self) -> BTreeSet<&'a str> {
-        self.arguments("properties").filter_map(Value::as_object).flat_map(|all| all.keys().map(String::as_str)).collect()
+        self.arguments("properties")
+            .filter_map(Value::as_object)
+            .flat_map(|all| all.keys().map(String::as_str))
+            .collect()
     }
 
     /// Can there be no keys but the named ones?
     pub(super) fn closed_keys(&self) -> Option<BTreeSet<&'a str>> {
         self.objects()
             .find(|object| {
-                object.get("additionalProperties") == Some(&Value::Bool(false)) && !object.contains_key("patternProperties")
+                object.get("additionalProperties") == Some(&Value::Bool(false))
+                    && !object.contains_key("patternProperties")
             })
             .map(|object| {
                 let named = object.get("properties").and_then(Value::as_object);

@@ -50,14 +50,18 @@ impl Prover {
         match q.keyword {
             "type" => {
                 let (have, take) = (q.facts.types(), Types::named(q.argument));
-                q.settled(have.within(take), || format!("it may be {}, but only {} is taken", have.names(), take.names()))
+                q.settled(have.within(take), || {
+                    format!("it may be {}, but only {} is taken", have.names(), take.names())
+                })
             }
             "enum" | "const" => q.settled(false, || format!("only {} is taken", q.argument)),
             "allOf" => list(q.argument).try_for_each(|part| self.prove(q.facts, part, q.place)),
             "anyOf" => self.any_of(q),
             "oneOf" => self.one_of(q),
             "not" => q.settled(self.disjoint(q.facts, q.argument), || q.not_promised()),
-            "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum" => q.settled(bounded(q), || q.not_promised()),
+            "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum" => {
+                q.settled(bounded(q), || q.not_promised())
+            }
             "multipleOf" => q.settled(q.same() || is_multiple(q), || q.not_promised()),
             "minLength" | "minItems" => q.settled(at_least(q, 0), || q.not_promised()),
             "minProperties" => {
@@ -81,10 +85,19 @@ impl Prover {
             "additionalProperties" => self.other_keys(q),
             "patternProperties" => self.pattern_keys(q),
             "propertyNames" => self.key_names(q),
-            "contains" | "minContains" | "maxContains" | "dependentRequired" | "dependentSchemas" | "if" | "then" | "else"
-            | "unevaluatedItems" | "unevaluatedProperties" | "$ref" | "$dynamicRef" | "dependencies" => {
-                Err(Gap { precise: false, ..q.gap(format!("`{}` can not be compared", q.keyword)) })
-            }
+            "contains"
+            | "minContains"
+            | "maxContains"
+            | "dependentRequired"
+            | "dependentSchemas"
+            | "if"
+            | "then"
+            | "else"
+            | "unevaluatedItems"
+            | "unevaluatedProperties"
+            | "$ref"
+            | "$dynamicRef"
+            | "dependencies" => Err(Gap { precise: false, ..q.gap(format!("`{}` can not be compared", q.keyword)) }),
             // What is left annotates.
             _ => Ok(()),
         }
@@ -99,7 +112,8 @@ impl Prover {
             }
         }
         let precise = first.filter(|_| list(q.argument).count() == 1);
-        Err(precise.unwrap_or_else(|| Gap { precise: false, ..q.gap("none of the allowed forms is promised".to_owned()) }))
+        Err(precise
+            .unwrap_or_else(|| Gap { precise: false, ..q.gap("none of the allowed forms is promised".to_owned()) }))
     }
 
     fn one_of(&self, q: &Question<'_, '_>) -> Proof {
@@ -140,7 +154,9 @@ impl Prover {
             return true;
         }
         match (facts.values(), other.values()) {
-            (Some(values), _) | (None, Some(values)) => values.iter().all(|value| !facts.admit(value) || !other.admit(value)),
+            (Some(values), _) | (None, Some(values)) => {
+                values.iter().all(|value| !facts.admit(value) || !other.admit(value))
+            }
             (None, None) => false,
         }
     }
@@ -227,9 +243,19 @@ fn subject(keyword: &str) -> Types {
     match keyword {
         "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum" | "multipleOf" => Types::NUMBER,
         "minLength" | "maxLength" | "pattern" | "format" => Types::STRING,
-        "minItems" | "maxItems" | "uniqueItems" | "items" | "prefixItems" | "contains" | "unevaluatedItems" => Types::ARRAY,
-        "properties" | "required" | "additionalProperties" | "patternProperties" | "propertyNames" | "minProperties"
-        | "maxProperties" | "dependentRequired" | "dependentSchemas" | "unevaluatedProperties" => Types::OBJECT,
+        "minItems" | "maxItems" | "uniqueItems" | "items" | "prefixItems" | "contains" | "unevaluatedItems" => {
+            Types::ARRAY
+        }
+        "properties"
+        | "required"
+        | "additionalProperties"
+        | "patternProperties"
+        | "propertyNames"
+        | "minProperties"
+        | "maxProperties"
+        | "dependentRequired"
+        | "dependentSchemas"
+        | "unevaluatedProperties" => Types::OBJECT,
         _ => Types::ALL,
     }
 }
@@ -264,7 +290,8 @@ fn bounded(q: &Question<'_, '_>) -> bool {
         Some(Ordering::Equal) => have_strict || !strict,
         _ => false,
     };
-    q.facts.arguments(inclusive).any(|have| implied(have, false)) || q.facts.arguments(exclusive).any(|have| implied(have, true))
+    q.facts.arguments(inclusive).any(|have| implied(have, false))
+        || q.facts.arguments(exclusive).any(|have| implied(have, true))
 }
 
 /// Compares two numbers, where that can be done without rounding.

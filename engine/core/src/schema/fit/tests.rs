@@ -9,7 +9,9 @@ use crate::schema::{compile, witness};
 fn check(supplier: Value, consumer: Value, answer: &str) {
     let text = match fit(&supplier, &consumer) {
         Fit::Fits => "fits".to_owned(),
-        Fit::DoesNotFit { place, reason } => format!("no{}: {reason}", if place.is_empty() { place } else { format!(" {place}") }),
+        Fit::DoesNotFit { place, reason } => {
+            format!("no{}: {reason}", if place.is_empty() { place } else { format!(" {place}") })
+        }
         Fit::Undecided { reason } => format!("undecided: {reason}"),
     };
     assert_eq!(text, answer, "{supplier} -> {consumer}");
@@ -72,9 +74,7 @@ fn objects_and_arrays() {
 
 #[test]
 fn choices() {
-    let by_kind = |kind: &str| {
-        json!({"type": "object", "required": ["kind"], "properties": {"kind": {"const": kind}, "size": {"type": "integer"}}})
-    };
+    let by_kind = |kind: &str| json!({"type": "object", "required": ["kind"], "properties": {"kind": {"const": kind}, "size": {"type": "integer"}}});
     let both = json!({"oneOf": [by_kind("a"), by_kind("b")]});
     check(both.clone(), both.clone(), "fits");
     check(by_kind("a"), both.clone(), "fits");
@@ -107,10 +107,16 @@ fn any_schema() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 24, 3, |inner| {
         let key = || prop::sample::select(vec!["a", "b"]).prop_map(str::to_owned);
         prop_oneof![
-            (inner.clone(), 0..3).prop_map(|(items, least)| json!({"type": "array", "items": items, "minItems": least})),
-            (inner.clone(), inner.clone()).prop_map(|(first, rest)| json!({"prefixItems": [first], "items": rest, "maxItems": 2})),
+            (inner.clone(), 0..3)
+                .prop_map(|(items, least)| json!({"type": "array", "items": items, "minItems": least})),
+            (inner.clone(), inner.clone())
+                .prop_map(|(first, rest)| json!({"prefixItems": [first], "items": rest, "maxItems": 2})),
             inner.clone().prop_map(|items| json!({"items": items, "uniqueItems": true})),
-            (prop::collection::btree_map(key(), inner.clone(), 0..3), prop::collection::btree_set(key(), 0..3), inner.clone())
+            (
+                prop::collection::btree_map(key(), inner.clone(), 0..3),
+                prop::collection::btree_set(key(), 0..3),
+                inner.clone()
+            )
                 .prop_map(|(properties, required, rest)| json!({
                     "type": "object", "properties": properties, "required": required, "additionalProperties": rest,
                 })),
@@ -123,7 +129,8 @@ fn any_schema() -> impl Strategy<Value = Value> {
             inner.clone().prop_map(|names| json!({"propertyNames": names, "maxProperties": 1})),
             prop::collection::vec(inner.clone(), 1..3).prop_map(|all| json!({"allOf": all})),
             prop::collection::vec(inner.clone(), 1..3).prop_map(|any| json!({"anyOf": any})),
-            prop::collection::vec(inner.clone(), 1..3).prop_map(|one| json!({"type": ["object", "string"], "oneOf": one})),
+            prop::collection::vec(inner.clone(), 1..3)
+                .prop_map(|one| json!({"type": ["object", "string"], "oneOf": one})),
             inner.prop_map(|not| json!({"not": not})),
         ]
     })
@@ -131,13 +138,26 @@ fn any_schema() -> impl Strategy<Value = Value> {
 
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop::sample::select(vec![
-        json!(null), json!(true), json!(0), json!(1), json!(2), json!(1.5), json!("a"), json!("ab"), json!(""), json!("10.0.0.1"),
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(1),
+        json!(2),
+        json!(1.5),
+        json!("a"),
+        json!("ab"),
+        json!(""),
+        json!("10.0.0.1"),
     ]);
     leaf.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
-            prop::collection::btree_map(prop::sample::select(vec!["a", "b", "zz"]).prop_map(str::to_owned), inner, 0..3)
-                .prop_map(|map| json!(map)),
+            prop::collection::btree_map(
+                prop::sample::select(vec!["a", "b", "zz"]).prop_map(str::to_owned),
+                inner,
+                0..3
+            )
+            .prop_map(|map| json!(map)),
         ]
     })
 }

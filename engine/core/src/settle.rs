@@ -1,0 +1,96 @@
+//! Judging: may this vertex run, has it anything to do, and if not, which one thing is it waiting for?
+//!
+//! Works on a [`Hood`]: the loaded neighbourhood of the vertices in question, never a whole deployment.
+
+pub mod commit;
+pub mod hood;
+pub mod judge;
+pub mod turn;
+
+pub use hood::{Hood, NodeView, Tally, Vertex};
+pub use judge::{Frozen, Verdict, judge};
+pub use turn::{Claim, Report, Turn, Written};
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::RoleName;
+use crate::id::{NodeId, VertexId};
+
+/// The one thing that holds a vertex back. Its key is stored in the row: cause and wake-up are one column.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum Cause {
+    /// A stale vertex above it.
+    Vertex {
+        /// Which.
+        vertex: VertexId,
+    },
+    /// A vertex that goes first where both move (`precedes`).
+    Before {
+        /// Which.
+        vertex: VertexId,
+    },
+    /// Some instance of a role above it is stale.
+    Role {
+        /// The role.
+        role: RoleName,
+    },
+    /// A leaver waits until the leaving instances of a role are gone.
+    Leaving {
+        /// The role.
+        role: RoleName,
+    },
+    /// No instance of the role that `at` names is active.
+    NoneActive {
+        /// The role.
+        role: RoleName,
+    },
+    /// The node is not there yet, does not answer, or stands aside.
+    Node {
+        /// The node.
+        node: NodeId,
+    },
+    /// The deployment, or this vertex, is paused.
+    Paused,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vertex { vertex } => write!(f, "v:{vertex}"),
+            Self::Before { vertex } => write!(f, "s:{vertex}"),
+            Self::Role { role } => write!(f, "r:{role}"),
+            Self::Leaving { role } => write!(f, "l:{role}"),
+            Self::NoneActive { role } => write!(f, "a:{role}"),
+            Self::Node { node } => write!(f, "n:{node}"),
+            Self::Paused => write!(f, "p:"),
+        }
+    }
+}
+
+/// The text is not the key of a cause.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the key of a cause")]
+pub struct BadCause(String);
+
+impl FromStr for Cause {
+    type Err = BadCause;
+
+    fn from_str(text: &str) -> Result<Self, BadCause> {
+        let bad = || BadCause(text.to_owned());
+        let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
+        Ok(match kind {
+            "v" => Self::Vertex { vertex: rest.parse().map_err(|_| bad())? },
+            "s" => Self::Before { vertex: rest.parse().map_err(|_| bad())? },
+            "r" => Self::Role { role: rest.to_owned() },
+            "l" => Self::Leaving { role: rest.to_owned() },
+            "a" => Self::NoneActive { role: rest.to_owned() },
+            "n" => Self::Node { node: rest.parse().map_err(|_| bad())? },
+            "p" => Self::Paused,
+            _ => return Err(bad()),
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! What a commit concerns: which vertices come, which leave, and which must be judged again.
+//!
+//! Compared per role, not per vertex: the result's size is that of what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::graph::{Gathered, Graph, GraphRole, Kind, NodeName, RoleName, Source};
+
+/// Vertices that a commit concerns, by role and node name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Concerned {
+    /// Bound by the new graph and not by the old one.
+    pub bind: BTreeSet<(RoleName, NodeName)>,
+    /// Bound by the old graph and not by the new one.
+    pub unbind: BTreeSet<(RoleName, NodeName)>,
+    /// Bound by both, and something that they read or are made of is declared otherwise; with what it is.
+    pub touch: BTreeMap<(RoleName, NodeName), BTreeSet<String>>,
+}
+
+/// Compares two graphs of one deployment.
+pub fn concerned(old: Option<&Graph>, new: &Graph) -> Concerned {
+    let mut concerned = Concerned::default();
+    for (name, role) in &new.roles {
+        let before = old.and_then(|old| old.roles.get(name));
+        for node in &role.bound {
+            let place = (name.clone(), node.clone());
+            match before {
+                Some(before) if before.bound.contains(node) => {
+                    let reasons = reasons(before, role, node, (old, new));
+                    if !reasons.is_empty() {
+                        concerned.touch.insert(place, reasons);
+                    }
+                }
+                _ => {
+                    concerned.bind.insert(place);
+                }
+            }
+        }
+    }
+    for (name, role) in old.into_iter().flat_map(|old| &old.roles) {
+        let stays = new.roles.get(name);
+        for node in role.bound.iter().filter(|node| stays.is_none_or(|role| !role.bound.contains(*node))) {
+            concerned.unbind.insert((name.clone(), node.clone()));
+        }
+    }
+    concerned
+}
+
+fn reasons(old: &GraphRole, new: &GraphRole, node: &str, graphs: (Option<&Graph>, &Graph)) -> BTreeSet<String> {
+    let mut reasons = BTreeSet::new();
+    if old.content != new.content || old.executor != new.executor || old.at != new.at {
+        reasons.insert("content".to_owned());
+    }
+    for (name, input) in &new.inputs {
+        let same = old.inputs.get(name).is_some_and(|before| {
+            before.on_change == input.on_change && same_source(&before.source, &input.source, node, graphs)
+        });
+        if !same {
+            reasons.insert(format!("input {name}"));
+        }
+    }
+    for name in old.inputs.keys().filter(|name| !new.inputs.contains_key(*name)) {
+        reasons.insert(format!("input {name}"));
+    }
+    if members(graphs.0, old) != members(Some(graphs.1), new) {
+        reasons.insert("members".to_owned());
+    }
+    reasons
+}
+
+/// Do both sources say the same for this node?
+fn same_source(old: &Source, new: &Source, node: &str, graphs: (Option<&Graph>, &Graph)) -> bool {
+    match (old, new) {
+        (
+            Source::Layers { base, groups, nodes },
+            Source::Layers { base: new_base, groups: new_groups, nodes: new_nodes },
+        ) => {
+            let group = |graph: Option<&Graph>| {
+                graph.and_then(|graph| graph.nodes.get(node)).map(|node| node.group.clone()).unwrap_or_default()
+            };
+            let (was, is) = (group(graphs.0), group(Some(graphs.1)));
+            base.as_ref().map(|v| &v.value) == new_base.as_ref().map(|v| &v.value)
+                && groups.get(&was).map(|v| &v.value) == new_groups.get(&is).map(|v| &v.value)
+                && nodes.get(node).map(|v| &v.value) == new_nodes.get(node).map(|v| &v.value)
+        }
+        (old, new) => old == new,
+    }
+}
+
+/// Who feeds a helper; empty for roles with work.
+fn members<'g>(graph: Option<&'g Graph>, role: &'g GraphRole) -> BTreeSet<&'g str> {
+    let Some(graph) = graph else { return BTreeSet::new() };
+    let in_group = |node: &str, group: &Option<String>| {
+        group.as_ref().is_none_or(|group| graph.nodes.get(node).is_some_and(|node| node.group == *group))
+    };
+    match &role.kind {
+        Kind::Work => BTreeSet::new(),
+        Kind::Gather { of: Gathered::Fact { .. }, group, .. } => {
+            graph.nodes.keys().filter(|node| in_group(node, group)).map(String::as_str).collect()
+        }
+        Kind::Gather { of: Gathered::Output { role: of, .. }, group, .. } | Kind::Chooser { of, group } => graph
+            .roles
+            .get(of)
+            .into_iter()
+            .flat_map(|role| &role.bound)
+            .filter(|node| in_group(node, group))
+            .map(String::as_str)
+            .collect(),
+    }
+}
+
+/// Takes over from the old graph the roles that only have leavers any more, so that they leave in order.
+pub fn keep_leavers(old: &Graph, new: &mut Graph) {
+    for name in &old.order {
+        if let Some(role) = old.roles.get(name)
+            && !new.roles.contains_key(name)
+        {
+            new.roles.insert(name.clone(), GraphRole { bound: BTreeSet::new(), ..role.clone() });
+            new.order.push(name.clone());
+        }
+    }
+}

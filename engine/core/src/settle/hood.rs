@@ -1,0 +1,211 @@
+//! The neighbourhood that a judgement needs, as loaded by the store.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Cause;
+use crate::document::Object;
+use crate::graph::{NodeName, RoleName};
+use crate::id::{JobId, NodeId, VertexId};
+use crate::state::{Goal, Phase, State};
+
+/// A vertex as the store holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vertex {
+    /// Its id.
+    pub id: VertexId,
+    /// Its deployment role or helper.
+    pub role: RoleName,
+    /// Its node; helpers and roles of the deployment stand on the virtual node.
+    pub node: NodeId,
+    /// State, goal and flags.
+    pub phase: Phase,
+    /// Number of the oldest change it has not absorbed; set exactly while stale.
+    pub since: Option<i64>,
+    /// What holds it, while blocked.
+    pub cause: Option<Cause>,
+    /// To be judged by the next turn.
+    pub wake: bool,
+    /// Held back by a person.
+    pub paused: bool,
+    /// Digest of what is in force; unknown from the claim until success.
+    pub applied: Option<String>,
+    /// Digest of the attempt that failed last.
+    pub failed: Option<String>,
+    /// Digest of what `job` runs.
+    pub frozen: Option<String>,
+    /// Per input the digest of the value that the last success read.
+    pub read: BTreeMap<String, String>,
+    /// Values of `on_change: ignore` inputs, from the first success.
+    pub kept: Object,
+    /// Outputs of the last success. A gather's is `{"value": {"$digest": …}}`.
+    pub outputs: Object,
+    /// Its last success is in force.
+    pub serving: bool,
+    /// The running job.
+    pub job: Option<JobId>,
+    /// Number of attempts so far.
+    pub attempts: i32,
+    /// Code of the last failure, while failed.
+    pub code: Option<String>,
+}
+
+impl Vertex {
+    /// A vertex that no revision has bound yet.
+    pub fn new(id: VertexId, role: RoleName, node: NodeId) -> Self {
+        Self {
+            id,
+            role,
+            node,
+            phase: Phase::PROPOSED,
+            since: None,
+            cause: None,
+            wake: false,
+            paused: false,
+            applied: None,
+            failed: None,
+            frozen: None,
+            read: BTreeMap::new(),
+            kept: Object::new(),
+            outputs: Object::new(),
+            serving: false,
+            job: None,
+            attempts: 0,
+            code: None,
+        }
+    }
+
+    /// Is it gone?
+    pub fn is_gone(&self) -> bool {
+        self.phase.state == State::Gone
+    }
+}
+
+/// Whether a node takes part.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It takes part.
+    #[default]
+    In,
+    /// It drops out of gathers and nothing runs on it; reversible.
+    Aside,
+    /// Never again.
+    Lost,
+}
+
+/// What judging needs to know of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// Its group in this deployment.
+    pub group: String,
+    /// Its standing.
+    pub standing: Standing,
+    /// May jobs be started on it: it exists and answers.
+    pub ready: bool,
+    /// Its facts.
+    pub facts: Object,
+}
+
+/// Counts of one role's vertices. Kept by the store, written once per turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Present and stale.
+    pub stale: i64,
+    /// Present and failed; also counted as stale.
+    pub failed: i64,
+    /// Leaving and not gone.
+    pub leaving: i64,
+    /// Present and active.
+    pub active: i64,
+}
+
+impl Tally {
+    /// What one vertex counts for.
+    pub fn of(phase: Phase) -> Self {
+        let present = phase.goal == Goal::Present;
+        let count = |yes: bool| i64::from(yes);
+        Self {
+            stale: count(phase.holds_readers()),
+            failed: count(present && phase.state == State::Failed),
+            leaving: count(!present && phase.state != State::Gone),
+            active: count(present && phase.state == State::Active),
+        }
+    }
+
+    /// Adds what a vertex counts for after a move and takes away what it counted for before.
+    pub fn shift(&mut self, before: Self, after: Self) {
+        self.stale += after.stale - before.stale;
+        self.failed += after.failed - before.failed;
+        self.leaving += after.leaving - before.leaving;
+        self.active += after.active - before.active;
+    }
+
+    /// Nothing counted?
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The loaded neighbourhood of one deployment.
+#[derive(Clone, Debug, Default)]
+pub struct Hood {
+    /// The deployment is paused.
+    pub paused: bool,
+    /// Fields of the deployment that wires may read: `name`, …
+    pub deployment: Object,
+    /// Values of imports by `IMPORT.EXPORT`.
+    pub imports: BTreeMap<String, Value>,
+    /// Loaded nodes.
+    pub nodes: HashMap<NodeId, NodeView>,
+    /// Nodes all of whose vertices are loaded.
+    pub whole: BTreeSet<NodeId>,
+    /// Id of the virtual node. Its vertices are always loaded.
+    pub virtual_node: Option<NodeId>,
+    /// Loaded vertices.
+    pub vertices: HashMap<VertexId, Vertex>,
+    /// Where they stand.
+    pub place: HashMap<RoleName, HashMap<NodeId, VertexId>>,
+    /// Tallies of all roles of the deployment.
+    pub tallies: HashMap<RoleName, Tally>,
+    /// Roles all of whose instances are loaded, with their nodes.
+    pub all_of: BTreeSet<RoleName>,
+    /// All nodes of the deployment are loaded.
+    pub all_nodes: bool,
+}
+
+impl Hood {
+    /// Adds a vertex, unless it is there already: what a turn has moved is not overwritten.
+    pub fn add(&mut self, vertex: Vertex) {
+        self.place.entry(vertex.role.clone()).or_default().insert(vertex.node, vertex.id);
+        self.vertices.entry(vertex.id).or_insert(vertex);
+    }
+
+    /// The vertex of a role on a node, if it is loaded.
+    pub fn at(&self, role: &str, node: NodeId) -> Option<&Vertex> {
+        self.vertices.get(self.place.get(role)?.get(&node)?)
+    }
+
+    /// The vertex of a role on the virtual node.
+    pub fn on_virtual(&self, role: &str) -> Option<&Vertex> {
+        self.at(role, self.virtual_node?)
+    }
+
+    /// The tally of a role.
+    pub fn tally(&self, role: &str) -> Tally {
+        self.tallies.get(role).copied().unwrap_or_default()
+    }
+
+    /// Are all vertices of this node loaded?
+    pub fn is_whole(&self, node: NodeId) -> bool {
+        self.virtual_node == Some(node) || self.whole.contains(&node)
+    }
+}

@@ -1,0 +1,570 @@
+//! One turn of the pass: reports come in, woken vertices are judged, ready ones are claimed.
+//!
+//! A turn owns its neighbourhood and moves it; the caller loads what [`Turn::wants`] names, writes what
+//! [`Turn::finish`] returns, all in the one transaction that holds the deployment's lock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::judge::{first_active, moves};
+use super::{Cause, Frozen, Hood, Tally, Verdict, Vertex, judge};
+use crate::digest;
+use crate::document::{At, Object, OnChange};
+use crate::graph::{Graph, Kind, Pairing, RoleName};
+use crate::id::{JobId, NodeId, VertexId};
+use crate::state::{Event, Goal, Phase, State, next};
+
+/// What an executor says of a job it ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The attempt.
+    pub job: JobId,
+    /// The vertex it was for.
+    pub vertex: VertexId,
+    /// Validated outputs (apply), nothing (remove), or why it failed.
+    pub result: Result<Object, Failure>,
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable code.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// A job to be run by whoever asked for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The attempt.
+    pub job: JobId,
+    /// The vertex.
+    pub vertex: VertexId,
+    /// Apply or remove.
+    pub remove: bool,
+    /// The node it is performed on.
+    pub node: NodeId,
+    /// The frozen inputs (apply).
+    pub frozen: Frozen,
+    /// Inputs whose value differs from that of the last success.
+    pub changed: BTreeSet<String>,
+}
+
+/// An event as it is stored: which vertex moved how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The vertex.
+    pub vertex: VertexId,
+    /// What happened.
+    pub event: Event,
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+    /// Job, code, cause, changed outputs: whatever explains it.
+    pub detail: Value,
+}
+
+/// Rows that a turn must see before it can go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// All instances of these roles, with their nodes.
+    pub roles: BTreeSet<RoleName>,
+    /// All nodes of the deployment.
+    pub nodes: bool,
+}
+
+impl Wants {
+    /// Nothing wanted?
+    pub fn is_empty(&self) -> bool {
+        self.roles.is_empty() && !self.nodes
+    }
+}
+
+/// What a turn changed, to be written in its transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// Vertices that moved or were judged.
+    pub vertices: Vec<Vertex>,
+    /// Events, in order.
+    pub events: Vec<Moved>,
+    /// Vertices held by one of these causes are to be woken.
+    pub wake: BTreeSet<String>,
+    /// Changes of tallies.
+    pub tallies: BTreeMap<RoleName, Tally>,
+    /// Values stored by digest.
+    pub values: BTreeMap<String, Value>,
+    /// Jobs that were claimed.
+    pub claims: Vec<Claim>,
+}
+
+/// One turn. See the module.
+pub struct Turn<'g> {
+    graph: &'g Graph,
+    rank: HashMap<&'g str, usize>,
+    /// The neighbourhood, moved by the turn.
+    pub hood: Hood,
+    changed: BTreeSet<VertexId>,
+    queue: BTreeSet<(usize, VertexId)>,
+    waiting: BTreeSet<VertexId>,
+    touches: Vec<(RoleName, i64, String)>,
+    wants: Wants,
+    written: Written,
+}
+
+impl<'g> Turn<'g> {
+    /// Begins a turn over a loaded neighbourhood.
+    pub fn new(graph: &'g Graph, hood: Hood) -> Self {
+        let rank = graph.order.iter().enumerate().map(|(rank, name)| (name.as_str(), rank)).collect();
+        Self {
+            graph,
+            rank,
+            hood,
+            changed: BTreeSet::new(),
+            queue: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            touches: Vec::new(),
+            wants: Wants::default(),
+            written: Written::default(),
+        }
+    }
+
+    /// Takes in how a job ended. A report of a job that the vertex does not run any more changes nothing and is
+    /// answered with `false`.
+    pub fn report(&mut self, report: &Report) -> bool {
+        let Some(vertex) = self.hood.vertices.get(&report.vertex) else { return false };
+        if vertex.job != Some(report.job) || vertex.phase.state != State::Running {
+            return false;
+        }
+        let was = vertex.phase;
+        match &report.result {
+            Ok(outputs) => self.succeed(report.vertex, was, outputs.clone()),
+            Err(failure) => self.fail(report.vertex, was, failure),
+        }
+        true
+    }
+
+    fn succeed(&mut self, id: VertexId, was: Phase, outputs: Object) {
+        let job = self.vertex(id).job;
+        if !was.applying {
+            self.moved(id, Event::Done, json!({"job": job, "action": "remove"}));
+            self.vertex(id).job = None;
+            return;
+        }
+        let since = self.hood.vertices[&id].since;
+        let vertex = self.vertex(id);
+        let before = std::mem::replace(&mut vertex.outputs, outputs);
+        vertex.applied = vertex.frozen.take();
+        vertex.failed = None;
+        vertex.code = None;
+        vertex.serving = true;
+        vertex.job = None;
+        let changed = differing(&before, &vertex.outputs);
+        self.moved(id, Event::Done, json!({"job": job, "action": "apply", "outputs_changed": changed}));
+        self.touch_readers(id, &changed, since);
+    }
+
+    fn fail(&mut self, id: VertexId, was: Phase, failure: &Failure) {
+        let vertex = self.vertex(id);
+        let job = vertex.job.take();
+        vertex.failed = vertex.frozen.take();
+        vertex.code = Some(failure.code.clone());
+        let action = if was.applying { "apply" } else { "remove" };
+        let detail = json!({"job": job, "action": action, "code": failure.code, "message": failure.message});
+        self.moved(id, Event::Fail, detail);
+    }
+
+    /// Queues vertices for judgement.
+    pub fn wake(&mut self, vertices: impl IntoIterator<Item = VertexId>) {
+        for id in vertices {
+            self.enqueue(id);
+        }
+    }
+
+    /// Something about a vertex changed from outside: a fact, its content, its binding, its time of renewal.
+    pub fn touch(&mut self, id: VertexId, since: i64, why: &Value) {
+        self.touch_one(id, since, why);
+    }
+
+    /// An event that a person, a commit or a timer caused.
+    ///
+    /// # Errors
+    /// [`crate::state::Illegal`] where the table says so; nothing is changed then.
+    pub fn event(&mut self, id: VertexId, event: Event, since: i64, why: Value) -> Result<(), crate::state::Illegal> {
+        let phase = self.hood.vertices[&id].phase;
+        next(phase, event)?;
+        let vertex = self.vertex(id);
+        vertex.since = Some(vertex.since.map_or(since, |old| old.min(since)));
+        if event == Event::Retry {
+            vertex.failed = None;
+        }
+        self.moved(id, event, why);
+        Ok(())
+    }
+
+    /// Judges until nothing queued can be judged with what is loaded, and applies touches.
+    /// Returns what must be loaded before going on; call again after loading.
+    pub fn judge_all(&mut self) -> Wants {
+        loop {
+            self.apply_touches();
+            let Some((_, id)) = self.queue.pop_first() else { break };
+            self.judge_one(id);
+        }
+        std::mem::take(&mut self.wants)
+    }
+
+    /// Adds loaded rows and queues what waited for them.
+    pub fn loaded(&mut self, roles: BTreeSet<RoleName>, all_nodes: bool) {
+        self.hood.all_of.extend(roles);
+        self.hood.all_nodes |= all_nodes;
+        for id in std::mem::take(&mut self.waiting) {
+            self.enqueue(id);
+        }
+    }
+
+    fn judge_one(&mut self, id: VertexId) {
+        let vertex = &self.hood.vertices[&id];
+        if !self.hood.is_whole(vertex.node) {
+            // Its neighbours are not loaded: the next turn does it.
+            self.vertex(id).wake = true;
+            return;
+        }
+        if !matches!(vertex.phase.state, State::Blocked | State::Ready) {
+            self.unwake(id);
+            return;
+        }
+        match judge(self.graph, &self.hood, vertex) {
+            Verdict::LoadRole(role) => {
+                self.wants.roles.insert(role);
+                self.waiting.insert(id);
+                return;
+            }
+            Verdict::LoadNodes => {
+                self.wants.nodes = true;
+                self.waiting.insert(id);
+                return;
+            }
+            Verdict::Hold(cause) => self.hold(id, cause),
+            Verdict::Same => self.same(id),
+            Verdict::SameAsFailed => self.moved(id, Event::SameAsFailed, Value::Null),
+            Verdict::Go(frozen) => self.go(id, &frozen),
+            Verdict::Settle(outputs) => self.settle(id, outputs),
+        }
+        self.unwake(id);
+    }
+
+    fn hold(&mut self, id: VertexId, cause: Cause) {
+        let vertex = self.vertex(id);
+        if vertex.cause.as_ref() == Some(&cause) && vertex.phase.state == State::Blocked {
+            return;
+        }
+        let key = cause.to_string();
+        vertex.cause = Some(cause);
+        self.moved(id, Event::Hold, json!({"cause": key}));
+        self.let_go(id);
+    }
+
+    /// Those who only wait for what moves must look again when this vertex stopped moving.
+    fn let_go(&mut self, id: VertexId) {
+        if self.graph.roles.values().any(|role| role.parents.iter().any(crate::graph::Edge::is_soft))
+            && !moves(&self.hood, &self.hood.vertices[&id])
+        {
+            self.wake_key(&Cause::Before { vertex: id });
+            self.wake_key(&Cause::Vertex { vertex: id });
+        }
+    }
+
+    fn same(&mut self, id: VertexId) {
+        self.moved(id, Event::Same, Value::Null);
+    }
+
+    fn go(&mut self, id: VertexId, frozen: &Frozen) {
+        let vertex = self.vertex(id);
+        vertex.cause = None;
+        if vertex.phase.state == State::Blocked {
+            let digest = frozen.digest.clone();
+            self.moved(id, Event::Go, json!({"digest": digest}));
+        }
+    }
+
+    /// A helper has no work: it goes through its states in one go.
+    fn settle(&mut self, id: VertexId, mut outputs: Object) {
+        if let Some(value) = outputs.get_mut("value") {
+            let digest = digest::of(value);
+            let value = std::mem::replace(value, json!({"$digest": digest}));
+            self.written.values.insert(digest, value);
+        }
+        let digest = digest::of(&Value::Object(outputs.clone()));
+        let vertex = self.vertex(id);
+        if vertex.applied.as_deref() == Some(&digest) {
+            vertex.phase.armed = false;
+            self.same(id);
+            return;
+        }
+        vertex.cause = None;
+        vertex.frozen = Some(digest);
+        if vertex.phase.state == State::Blocked {
+            self.moved(id, Event::Go, Value::Null);
+        }
+        self.moved(id, Event::Claim, Value::Null);
+        let was = self.hood.vertices[&id].phase;
+        self.succeed(id, was, outputs);
+    }
+
+    /// Claims ready vertices, uppermost first, judging each again in this very snapshot.
+    pub fn claim(&mut self, ready: &[VertexId], capacity: usize, mut new_job: impl FnMut() -> JobId) {
+        let mut order: Vec<(usize, VertexId)> = ready
+            .iter()
+            .filter_map(|id| self.hood.vertices.get(id))
+            .filter(|vertex| vertex.phase.state == State::Ready && self.hood.is_whole(vertex.node))
+            .map(|vertex| (self.rank_of(&vertex.role), vertex.id))
+            .collect();
+        order.sort_unstable();
+        for (_, id) in order {
+            if self.written.claims.len() >= capacity {
+                return;
+            }
+            match judge(self.graph, &self.hood, &self.hood.vertices[&id]) {
+                Verdict::Go(frozen) => self.take(id, frozen, new_job()),
+                _ => self.judge_one(id),
+            }
+        }
+    }
+
+    fn take(&mut self, id: VertexId, frozen: Frozen, job: JobId) {
+        let graph_role = self.graph.roles.get(&self.hood.vertices[&id].role);
+        let vertex = &self.hood.vertices[&id];
+        let node = match graph_role.map(|role| &role.at) {
+            Some(At::One { role, .. }) => first_active(&self.hood, role).map_or(vertex.node, |(_, node)| node),
+            _ => vertex.node,
+        };
+        let remove = vertex.phase.goal == Goal::Absent;
+        let changed = frozen.read.iter().filter(|(name, digest)| vertex.read.get(*name) != Some(digest));
+        let changed = changed.map(|(name, _)| name.clone()).collect();
+        let ignored: Object = graph_role
+            .into_iter()
+            .flat_map(|role| &role.inputs)
+            .filter(|(name, input)| input.on_change == OnChange::Ignore && frozen.values.contains_key(*name))
+            .map(|(name, _)| (name.clone(), frozen.values[name].clone()))
+            .collect();
+        let vertex = self.vertex(id);
+        vertex.job = Some(job);
+        vertex.attempts += 1;
+        vertex.cause = None;
+        vertex.code = None;
+        if !remove {
+            vertex.applied = None;
+            vertex.frozen = Some(frozen.digest.clone());
+            vertex.read.clone_from(&frozen.read);
+            vertex.kept = ignored;
+        }
+        let digest = frozen.digest.clone();
+        self.moved(id, Event::Claim, json!({"job": job, "digest": digest, "node": node}));
+        self.written.claims.push(Claim { job, vertex: id, remove, node, frozen, changed });
+    }
+
+    /// Ends the turn.
+    pub fn finish(mut self) -> Written {
+        // What could not be judged for want of rows is judged by the next turn.
+        for id in std::mem::take(&mut self.waiting) {
+            self.vertex(id).wake = true;
+        }
+        self.written.tallies.retain(|_, tally| !tally.is_zero());
+        for role in self.written.tallies.keys() {
+            let tally = self.hood.tally(role);
+            if tally.stale == 0 {
+                self.written.wake.insert(Cause::Role { role: role.clone() }.to_string());
+            }
+            if tally.leaving == 0 {
+                self.written.wake.insert(Cause::Leaving { role: role.clone() }.to_string());
+            }
+            if tally.active > 0 {
+                self.written.wake.insert(Cause::NoneActive { role: role.clone() }.to_string());
+            }
+        }
+        self.written.vertices = self.changed.iter().map(|id| self.hood.vertices[id].clone()).collect();
+        self.written
+    }
+
+    fn rank_of(&self, role: &str) -> usize {
+        self.rank.get(role).copied().unwrap_or(usize::MAX)
+    }
+
+    fn vertex(&mut self, id: VertexId) -> &mut Vertex {
+        self.changed.insert(id);
+        self.hood.vertices.get_mut(&id).expect("only loaded vertices are moved")
+    }
+
+    fn unwake(&mut self, id: VertexId) {
+        if self.hood.vertices[&id].wake {
+            self.vertex(id).wake = false;
+        }
+    }
+
+    fn enqueue(&mut self, id: VertexId) {
+        if let Some(vertex) = self.hood.vertices.get(&id) {
+            self.queue.insert((self.rank_of(&vertex.role), id));
+        }
+    }
+
+    /// Applies an event that the table allows, with its event row, tallies and wake-ups.
+    fn moved(&mut self, id: VertexId, event: Event, detail: Value) {
+        let vertex = self.vertex(id);
+        let before = vertex.phase;
+        let after = next(before, event).expect("the turn asks only for what the table allows");
+        vertex.phase = after;
+        if !matches!(after.state, State::Blocked) {
+            vertex.cause = None;
+        }
+        if matches!(after.state, State::Active | State::Gone) {
+            vertex.since = None;
+        }
+        if after.state == State::Gone {
+            vertex.serving = false;
+            vertex.job = None;
+        }
+        let role = vertex.role.clone();
+        let (was, is) = (Tally::of(before), Tally::of(after));
+        self.hood.tallies.entry(role.clone()).or_default().shift(was, is);
+        self.written.tallies.entry(role.clone()).or_default().shift(was, is);
+        if before.state != after.state || before.goal != after.goal {
+            self.written.events.push(Moved { vertex: id, event, from: before.state, to: after.state, detail });
+        }
+        let rests = !after.is_stale() || (before.goal != after.goal);
+        if rests && before.is_stale() {
+            self.wake_key(&Cause::Vertex { vertex: id });
+            self.wake_key(&Cause::Before { vertex: id });
+            self.wake_roles(&role);
+        }
+        if after.state == State::Failed {
+            self.let_go(id);
+        }
+        if matches!(after.state, State::Blocked | State::Ready) && after.state != before.state && event != Event::Hold {
+            self.vertex(id).wake = after.state == State::Blocked;
+            if after.state == State::Blocked {
+                self.enqueue(id);
+            }
+        }
+    }
+
+    fn wake_roles(&mut self, role: &str) {
+        let tally = self.hood.tally(role);
+        let mut keys = Vec::new();
+        if tally.stale == 0 {
+            keys.push(Cause::Role { role: role.to_owned() });
+        }
+        if tally.leaving == 0 {
+            keys.push(Cause::Leaving { role: role.to_owned() });
+        }
+        if tally.active > 0 {
+            keys.push(Cause::NoneActive { role: role.to_owned() });
+        }
+        for key in keys {
+            self.wake_loaded(&key);
+        }
+    }
+
+    /// Wakes those held by this cause, loaded or not.
+    fn wake_key(&mut self, cause: &Cause) {
+        self.written.wake.insert(cause.to_string());
+        self.wake_loaded(cause);
+    }
+
+    fn wake_loaded(&mut self, cause: &Cause) {
+        let held: Vec<VertexId> =
+            self.hood.vertices.values().filter(|v| v.cause.as_ref() == Some(cause)).map(|v| v.id).collect();
+        for id in held {
+            self.enqueue(id);
+        }
+    }
+
+    /// Direct readers of outputs that changed are touched with the writer's `since`. Nobody else is.
+    fn touch_readers(&mut self, id: VertexId, changed: &BTreeSet<String>, since: Option<i64>) {
+        if changed.is_empty() {
+            return;
+        }
+        let writer = self.hood.vertices[&id].clone();
+        let since = since.unwrap_or_default();
+        let children: Vec<(RoleName, Pairing)> = self
+            .graph
+            .children(&writer.role)
+            .filter(|(child, edge)| reads(child, &edge.why, &writer.role, changed))
+            .map(|(child, edge)| (child.name.clone(), edge.pairing))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        for (child, pairing) in children {
+            let why = json!({"by": writer.id, "role": writer.role, "outputs": changed});
+            match pairing {
+                Pairing::Same => {
+                    if let Some(reader) = self.hood.at(&child, writer.node).map(|reader| reader.id) {
+                        self.touch_one(reader, since, &why);
+                    }
+                }
+                Pairing::All => {
+                    if let Some(reader) = self.hood.on_virtual(&child).map(|reader| reader.id) {
+                        self.touch_one(reader, since, &why);
+                    }
+                }
+                Pairing::FromVirtual | Pairing::Chosen => self.touches.push((child, since, why.to_string())),
+            }
+        }
+    }
+
+    /// Touches that concern all instances of a role wait until those are loaded.
+    fn apply_touches(&mut self) {
+        for (role, since, why) in std::mem::take(&mut self.touches) {
+            if !self.hood.all_of.contains(&role) {
+                self.wants.roles.insert(role.clone());
+                self.touches.push((role, since, why));
+                continue;
+            }
+            let why: Value = serde_json::from_str(&why).unwrap_or_default();
+            let readers: Vec<VertexId> = self.hood.place.get(&role).into_iter().flatten().map(|(_, id)| *id).collect();
+            for reader in readers {
+                self.touch_one(reader, since, &why);
+            }
+        }
+    }
+
+    fn touch_one(&mut self, id: VertexId, since: i64, why: &Value) {
+        let phase = self.hood.vertices[&id].phase;
+        if phase.goal == Goal::Absent || phase.state == State::Gone || phase.state == State::Proposed {
+            return;
+        }
+        let vertex = self.vertex(id);
+        vertex.since = Some(vertex.since.map_or(since, |old| old.min(since)));
+        self.moved(id, Event::Touch, why.clone());
+        if self.hood.vertices[&id].phase.state == State::Blocked {
+            self.vertex(id).wake = true;
+            self.enqueue(id);
+        }
+    }
+}
+
+/// Does this edge read one of the outputs?
+fn reads(child: &crate::graph::GraphRole, why: &crate::graph::Why, parent: &str, outputs: &BTreeSet<String>) -> bool {
+    use crate::graph::{Gathered, Source, Why};
+    let Why::Data { input, .. } = why else { return false };
+    let named = |output: Option<&String>| output.is_none_or(|output| outputs.contains(output));
+    match (&child.kind, child.inputs.get(input)) {
+        (Kind::Gather { of: Gathered::Output { role, output, .. }, .. }, _) => role == parent && named(output.as_ref()),
+        (Kind::Chooser { .. }, _) => false,
+        (_, Some(input)) => match &input.source {
+            Source::Chosen { helper, .. } if helper == parent => true,
+            Source::Output { output, .. } | Source::Chosen { output, .. } => named(output.as_ref()),
+            Source::At { output, .. } => named(Some(output)),
+            Source::Gather { .. } => true,
+            _ => false,
+        },
+        (_, None) => true,
+    }
+}
+
+/// Names of outputs that differ.
+fn differing(before: &Object, after: &Object) -> BTreeSet<String> {
+    before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
+}

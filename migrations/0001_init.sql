@@ -1,0 +1,214 @@
+-- The engine's only memory. States are text with CHECKs; CHECKs tie columns to states; every conflict that a person
+-- can cause has a named constraint.
+
+-- Running engines. One row is the lease of everything its engine holds.
+create table engine (
+    engine_id   uuid primary key,
+    version     text not null,
+    host        text not null,
+    pid         integer not null,
+    started_at  timestamptz not null,
+    lease_until timestamptz not null
+);
+
+create table deployment (
+    deployment_id uuid primary key,
+    name          text not null constraint deployment_name_taken unique,
+    workload      text not null,
+    -- active: converges to its revision; destroying: everything leaves; gone: kept for its history
+    state         text not null constraint deployment_state check (state in ('active', 'destroying', 'gone')),
+    paused        boolean not null default false,
+    -- Number of the newest change; vertices name the oldest one that they have not absorbed.
+    change        bigint not null default 0,
+    -- The committed revision.
+    revision      integer not null,
+    virtual_node  uuid not null,
+    expires_at    timestamptz,
+    created_at    timestamptz not null,
+    changed_at    timestamptz not null
+);
+
+-- Roles as they were committed: documents with their files, by hash of everything.
+create table content (
+    hash text primary key,
+    body jsonb not null
+);
+
+create table revision (
+    deployment_id uuid not null references deployment on delete cascade,
+    number        integer not null,
+    document      jsonb not null,
+    graph         jsonb not null,
+    -- deployment role -> content.hash
+    contents      jsonb not null,
+    plan          jsonb not null,
+    committed_by  text not null,
+    committed_at  timestamptz not null,
+    primary key (deployment_id, number)
+);
+
+create table node (
+    node_id       uuid primary key,
+    name          text not null,
+    provider      text not null,
+    options       jsonb not null default '{}',
+    -- Made for this deployment and destroyed with it.
+    owned_by      uuid references deployment,
+    -- Bound to this deployment at the moment.
+    deployment_id uuid references deployment,
+    group_name    text,
+    position      integer,
+    standing      text not null default 'in' constraint node_standing check (standing in ('in', 'aside', 'lost')),
+    -- creating: the provider makes it; joining: first contact; up: answers; unreachable: does not;
+    -- failed: could not be made or joined; leaving: agent and machine are taken away; gone
+    state         text not null constraint node_state
+                  check (state in ('virtual', 'creating', 'joining', 'up', 'unreachable', 'failed', 'leaving', 'gone')),
+    code          text,
+    reason        text,
+    address       text,
+    port          integer,
+    ssh_user      text,
+    host_keys     jsonb not null default '[]',
+    machine_id    text,
+    incarnation   text,
+    facts         jsonb not null default '{}',
+    generation    integer not null default 0,
+    -- The engine that works on its life cycle, and until when nobody else may.
+    engine_id     uuid,
+    next_try_at   timestamptz,
+    tries         integer not null default 0,
+    created_at    timestamptz not null,
+    changed_at    timestamptz not null,
+    constraint node_failed_has_code check (state not in ('failed', 'unreachable') or code is not null)
+);
+create unique index node_name_taken on node (name) where state not in ('gone', 'virtual');
+create unique index node_address_taken on node (address, port) where state not in ('gone', 'virtual');
+create index node_of_deployment on node (deployment_id);
+create index node_in_work on node (state, next_try_at) where state in ('creating', 'joining', 'unreachable', 'leaving');
+
+-- Indices of created nodes are never used twice in a deployment.
+create table node_index (
+    deployment_id uuid not null references deployment on delete cascade,
+    group_name    text not null,
+    highest       integer not null,
+    primary key (deployment_id, group_name)
+);
+
+create table vertex (
+    vertex_id     uuid primary key,
+    deployment_id uuid not null references deployment on delete cascade,
+    role          text not null,
+    node_id       uuid not null references node,
+    state         text not null constraint vertex_state
+                  check (state in ('proposed', 'blocked', 'ready', 'running', 'active', 'failed', 'gone')),
+    goal          text not null constraint vertex_goal check (goal in ('present', 'absent')),
+    armed         boolean not null,
+    touched       boolean not null,
+    rebound       boolean not null,
+    applying      boolean not null,
+    started       boolean not null,
+    since         bigint,
+    -- Key of the one thing that holds it: cause and wake-up are one column.
+    cause         text,
+    wake          boolean not null,
+    paused        boolean not null default false,
+    applied       text,
+    failed        text,
+    frozen        text,
+    read          jsonb not null default '{}',
+    kept          jsonb not null default '{}',
+    outputs       jsonb not null default '{}',
+    serving       boolean not null default false,
+    job_id        uuid,
+    attempts      integer not null default 0,
+    code          text,
+    changed_at    timestamptz not null,
+    constraint vertex_place unique (deployment_id, role, node_id),
+    constraint vertex_running_has_job check ((state = 'running') = (job_id is not null)),
+    constraint vertex_stale_has_since
+        check ((state in ('blocked', 'ready', 'running', 'failed')) = (since is not null)),
+    constraint vertex_cause_while_blocked check (cause is null or state = 'blocked'),
+    constraint vertex_failed_has_code check (state <> 'failed' or code is not null)
+);
+create index vertex_stale on vertex (deployment_id, role, since) where since is not null;
+create index vertex_woken on vertex (deployment_id) where wake;
+create index vertex_ready on vertex (deployment_id) where state = 'ready';
+create index vertex_cause on vertex (deployment_id, cause) where cause is not null;
+create index vertex_of_node on vertex (node_id, deployment_id);
+
+-- Counts per deployment role, written once per turn.
+create table tally (
+    deployment_id uuid not null references deployment on delete cascade,
+    role          text not null,
+    stale         bigint not null,
+    failed        bigint not null,
+    leaving       bigint not null,
+    active        bigint not null,
+    primary key (deployment_id, role)
+);
+
+-- Values of gathers, stored once.
+create table value (
+    digest text primary key,
+    body   jsonb not null
+);
+
+create table job (
+    job_id        uuid primary key,
+    deployment_id uuid not null references deployment on delete cascade,
+    vertex_id     uuid not null references vertex on delete cascade,
+    -- Where it is performed.
+    node_id       uuid not null references node,
+    action        text not null constraint job_action check (action in ('apply', 'check', 'remove')),
+    attempt       integer not null,
+    engine_id     uuid,
+    -- Grows with every claim of this job; an older engine's reports are refused.
+    fence         bigint not null,
+    revision      integer not null,
+    content       text not null,
+    digest        text not null,
+    -- Frozen inputs; references to gathered values stay references.
+    inputs        jsonb not null,
+    changed       jsonb not null default '[]',
+    cancelled     boolean not null default false,
+    seen          bigint not null default 0,
+    claimed_at    timestamptz not null,
+    finished_at   timestamptz,
+    outcome       text constraint job_outcome
+                  check (outcome in ('succeeded', 'drifted', 'failed', 'cancelled', 'unknown', 'abandoned')),
+    code          text,
+    message       text,
+    steps         jsonb,
+    residue       jsonb,
+    millis        bigint,
+    constraint job_finished_has_outcome check ((finished_at is null) = (outcome is null))
+);
+create unique index job_one_running_per_vertex on job (vertex_id) where finished_at is null;
+create index job_open on job (engine_id) where finished_at is null;
+create index job_of_vertex on job (vertex_id, claimed_at);
+
+create table job_log (
+    job_id uuid not null references job on delete cascade,
+    seq    bigint not null,
+    at     timestamptz not null,
+    stream text not null,
+    line   text not null,
+    primary key (job_id, seq)
+);
+
+-- Everything that happened, in the transaction in which it happened.
+create table event (
+    seq           bigint generated always as identity primary key,
+    -- Readers only go as far as all older transactions have ended, so that no event is passed over.
+    tx            xid8 not null default pg_current_xact_id(),
+    at            timestamptz not null,
+    kind          text not null,
+    deployment_id uuid,
+    node_id       uuid,
+    vertex_id     uuid,
+    job_id        uuid,
+    principal     text not null,
+    detail        jsonb not null
+);
+create index event_of_deployment on event (deployment_id, seq);
+create index event_of_vertex on event (vertex_id, seq);
