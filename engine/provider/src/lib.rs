@@ -1,11 +1,23 @@
 //! Where nodes come from.
 //!
-//! A provider makes machines and takes them away again; it does not talk to what runs on them.
+//! A provider makes machines and takes them away again; it does not talk to what runs on them. There are three:
+//! [`lab`] (local systemd-nspawn machines), [`ssh`] (hosts that exist already) and [`simulated`] (nodes that exist only
+//! in memory, for tests). All three keep the contract that `tests/it/contract.rs` states.
+//!
+//! Deliberately absent: the agent, jobs, and any memory of nodes beyond what a provider needs to find its machines again.
+
+mod banner;
+mod error;
+pub mod lab;
+mod options;
+pub mod simulated;
+pub mod ssh;
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use engine_core::document::Object;
+pub use error::ProviderError;
 use serde::{Deserialize, Serialize};
 
 /// What is to be made.
@@ -82,67 +94,3 @@ pub trait Provider: Send + Sync {
 
 /// The providers of an engine, by name.
 pub type Providers = BTreeMap<String, std::sync::Arc<dyn Provider>>;
-
-/// What can go wrong with a provider.
-#[derive(Debug, thiserror::Error)]
-pub enum ProviderError {
-    /// The provider can not do this at all.
-    #[error("provider `{provider}` can not {what}")]
-    Unsupported {
-        /// Its name.
-        provider: &'static str,
-        /// What was asked.
-        what: &'static str,
-    },
-    /// It needs something that is not here: root, a package, a kernel feature.
-    #[error("provider `{provider}` needs {what}")]
-    Needs {
-        /// Its name.
-        provider: &'static str,
-        /// What is missing and how to get it.
-        what: String,
-    },
-    /// An option in the document is wrong.
-    #[error("option `{option}` of provider `{provider}`: {reason}")]
-    Option {
-        /// Its name.
-        provider: &'static str,
-        /// Which.
-        option: String,
-        /// What was expected.
-        reason: String,
-    },
-    /// A command or system call failed.
-    #[error("provider `{provider}` failed {doing} `{node}`: {reason}")]
-    Failed {
-        /// Its name.
-        provider: &'static str,
-        /// `creating`, `destroying`, …
-        doing: &'static str,
-        /// The node.
-        node: String,
-        /// What happened.
-        reason: String,
-    },
-    /// The machine is not there.
-    #[error("provider `{provider}` has no node `{node}`")]
-    Absent {
-        /// Its name.
-        provider: &'static str,
-        /// The node.
-        node: String,
-    },
-}
-
-impl ProviderError {
-    /// Stable code, listed in docs/ERRORS.md.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Unsupported { .. } => "provider-unsupported",
-            Self::Needs { .. } => "provider-needs",
-            Self::Option { .. } => "provider-option",
-            Self::Failed { .. } => "provider-failed",
-            Self::Absent { .. } => "provider-absent",
-        }
-    }
-}
