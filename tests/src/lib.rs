@@ -1,1 +1,1 @@
-//! End to end on real parts, simulation by seed, house rules.
+//! Nothing stands here: the tests are the binaries beside this folder.

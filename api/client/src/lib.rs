@@ -1,1 +1,0 @@
-//! Typed client of the HTTP API.

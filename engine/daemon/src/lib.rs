@@ -1,1 +1,0 @@
-//! Wires the engine: the pass, the claimers, the reaper, supervision, configuration.
