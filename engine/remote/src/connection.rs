@@ -217,8 +217,7 @@ fn config(pinned: &[PublicKey], settings: &Settings) -> Arc<client::Config> {
 }
 
 async fn connect(target: &Target) -> Result<TcpStream, RemoteError> {
-    let unreachable =
-        |error: std::io::Error| RemoteError::Unreachable { at: target.at(), reason: error.to_string() };
+    let unreachable = |error: std::io::Error| RemoteError::Unreachable { at: target.at(), reason: error.to_string() };
     let stream = match target.address.parse() {
         Ok(ip) => TcpStream::connect(SocketAddr::new(ip, target.port)).await,
         Err(_) => TcpStream::connect((target.address.as_str(), target.port)).await,

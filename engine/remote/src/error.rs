@@ -84,12 +84,12 @@ pub enum RemoteError {
         /// What the agent's binary is for.
         agent: String,
     },
-    /// No space on the node for the agent.
-    #[error("no space for the agent on {at}: {reason}")]
+    /// No space on the node.
+    #[error("no space on {at}: {reason}")]
     DiskFull {
         /// `user@address:port`.
         at: String,
-        /// What the command said.
+        /// What was said there.
         reason: String,
     },
     /// The agent could not be put on the node.

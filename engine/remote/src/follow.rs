@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use engine_agent::protocol::{JobSpec, Outcome, Status};
+use engine_core::document::Step;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -30,10 +31,21 @@ pub struct Following<'a> {
     pub incarnation: Option<String>,
     /// Sequence number of the last event that is recorded.
     pub seen: u64,
-    /// Does repeating it do no harm, because every step is idempotent by type?
+    /// Does repeating it do no harm? See [`repeatable`].
     pub repeatable: bool,
     /// When to give up.
     pub deadline: Instant,
+}
+
+/// May a job be repeated although it is not known how far it came? True if every step leaves things alone that are
+/// as it wants them: all but `reboot`, and `run` without `unless` or `creates`.
+pub fn repeatable(job: &JobSpec) -> bool {
+    let harmless = |step: &Step| match step.kind.as_str() {
+        "run" => ["unless", "creates"].iter().any(|guard| step.args.get(guard).is_some()),
+        "reboot" => false,
+        _ => true,
+    };
+    job.steps.iter().chain(&job.then).all(harmless)
 }
 
 /// What became of it.

@@ -24,11 +24,12 @@ pub(crate) enum Installed {
 const SCRIPT: &str = concat!(
     r#"export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; umask 022; "#,
     r#"sum() { set -- $(sha256sum "$1") && echo "$1"; }; "#,
+    r#"[ "$(uname -m)" = "$4" ] || { echo "plinth foreign $(uname -m)"; exit 0; }; "#,
     r#"if [ "$(sum "$1/plinth-agent" 2>/dev/null)" = "$2" ] && [ -x "$1/plinth-agent" ]; "#,
-    r#"then echo "plinth present $(uname -m)"; exit 0; fi; "#,
+    r#"then echo "plinth present"; exit 0; fi; "#,
     r#"mkdir -p "$1" || { echo "plinth failed"; exit 1; }; "#,
     r#"t="$1/upload.$$"; trap "rm -f $t" EXIT; trap "exit 1" HUP INT TERM PIPE; "#,
-    r#"echo "plinth ready $(uname -m)"; "#,
+    r#"echo "plinth ready"; "#,
     r#"head -c "$3" > "$t" && chmod 755 "$t" && [ "$(sum "$t")" = "$2" ] && mv -f "$t" "$1/plinth-agent" "#,
     r#"&& echo "plinth copied" || { echo "plinth failed"; exit 1; }"#,
 );
@@ -40,23 +41,21 @@ pub(crate) async fn install(
     agent: &AgentBinary,
     places: &Places,
 ) -> Result<Installed, RemoteError> {
-    let script = format!("sh -c '{SCRIPT}' plinth {} {} {}", places.binary_dir, agent.sha256, agent.bytes.len());
+    let script =
+        format!("sh -c '{SCRIPT}' plinth {} {} {} {}", places.binary_dir, agent.sha256, agent.bytes.len(), agent.arch);
     let mut channel = connection.exec(&target.as_root(&script)).await?;
     let mut heard = Heard::default();
     let mut sent = false;
     while let Some(piece) = channel.next().await {
         heard.take(piece);
-        if let Some(arch) = heard.word("ready").or_else(|| heard.word("present"))
-            && arch != agent.arch
-        {
-            let at = target.at();
-            return Err(RemoteError::ForeignArchitecture { at, node: arch, agent: agent.arch.clone() });
-        }
         if !sent && heard.word("ready").is_some() {
             sent = true;
             channel.send(Bytes::from_owner(agent.bytes.clone())).await.map_err(|_| connection.lost())?;
             channel.finish().await.map_err(|_| connection.lost())?;
         }
+    }
+    if let Some(node) = heard.word("foreign") {
+        return Err(RemoteError::ForeignArchitecture { at: target.at(), node, agent: agent.arch.clone() });
     }
     if heard.word("present").is_some() {
         return Ok(Installed::Present);

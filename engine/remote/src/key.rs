@@ -78,7 +78,7 @@ fn create(path: &Path) -> Result<(), RemoteError> {
     key.set_comment("plinth");
     let text = key.to_openssh(LineEnding::LF).map_err(|error| unusable(path, &error))?;
     // Written beside and linked into place: a reader never sees half a key, and the first of two writers wins.
-    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    let beside = path.with_extension(format!("new-{:016x}", rand::random::<u64>()));
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -16,7 +16,7 @@ mod talk;
 mod target;
 
 pub use error::RemoteError;
-pub use follow::{Followed, Following};
+pub use follow::{Followed, Following, repeatable};
 pub use key::{DeployKey, Keys};
 pub use pool::{Joined, Pool, Settings};
 pub use talk::{Ended, Greeting, Note};

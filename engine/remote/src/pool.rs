@@ -110,14 +110,7 @@ impl Pool {
     }
 
     /// Follows a job that was started before, from after the event `seen`.
-    pub async fn attach(
-        &self,
-        target: &Target,
-        job: JobId,
-        fence: i64,
-        seen: u64,
-        sink: &mpsc::Sender<Note>,
-    ) -> Ended {
+    pub async fn attach(&self, target: &Target, job: JobId, fence: i64, seen: u64, sink: &mpsc::Sender<Note>) -> Ended {
         self.attach_from(target, job, fence, sink, &mut Progress { seen, incarnation: None }).await
     }
 
@@ -143,13 +136,10 @@ impl Pool {
         self.events(target, &request, sink, progress).await
     }
 
-    /// Stops a job; true if the agent knows it. Its outcome comes to whoever follows it.
-    pub async fn cancel(&self, target: &Target, job: JobId, fence: i64) -> Result<bool, RemoteError> {
-        let (mut talk, ..) = self.talk(target, &Request::Cancel { job, fence }).await?;
-        match talk.answer().await? {
-            Reply::UnknownJob { .. } => Ok(false),
-            _ => Ok(true),
-        }
+    /// Stops a job and waits until it has stopped; how it ended is told here and to whoever follows it.
+    pub async fn cancel(&self, target: &Target, job: JobId, fence: i64) -> Ended {
+        let (nobody, _) = mpsc::channel(1);
+        self.events(target, &Request::Cancel { job, fence }, &nobody, &mut Progress::default()).await
     }
 
     /// Lets the agent drop the journal of a job whose outcome is recorded.

@@ -205,7 +205,11 @@ impl Talk {
     }
 
     fn declined(&self, code: String, message: String) -> RemoteError {
-        RemoteError::Declined { at: self.connection.at.clone(), code, message }
+        let at = self.connection.at.clone();
+        match code.as_str() {
+            "disk-full" => RemoteError::DiskFull { at, reason: message },
+            _ => RemoteError::Declined { at, code, message },
+        }
     }
 
     /// The channel ended in the middle.

@@ -38,7 +38,9 @@ impl Target {
 
     /// Do both lead to the same login on the same machine?
     pub(crate) fn leads_where(&self, other: &Self) -> bool {
-        self.address == other.address && self.port == other.port && self.user == other.user
+        self.address == other.address
+            && self.port == other.port
+            && self.user == other.user
             && (other.host_keys.is_empty() || self.host_keys == other.host_keys)
     }
 
