@@ -10,4 +10,5 @@ pub mod document;
 pub mod graph;
 pub mod id;
 pub mod schema;
+pub mod template;
 pub mod value;
