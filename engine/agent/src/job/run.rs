@@ -151,7 +151,12 @@ fn one(
         durable(cx)?;
     }
     let prepared = prepared?;
-    let report = perform(part, step, &prepared, cx)?;
+    let mut report = perform(part, step, &prepared, cx)?;
+    if part == Part::Probe && step.kind == "run" {
+        // A probe looks; that it ran is no change.
+        report.changed = false;
+        report.diffs.clear();
+    }
     let result = cx.journal.redactor().result(StepResult {
         title,
         changed: report.changed,

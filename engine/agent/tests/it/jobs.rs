@@ -225,7 +225,7 @@ fn logs_and_outputs_are_limited() {
     let mut job = agent.job(Mode::Apply, json!([{"run": {"text": text}}]));
     job.outputs = vec!["big".to_owned()];
     job.limits.output_bytes = 100;
-    assert_snapshot!(said(&agent.run(&job).outcome), @"failed output-too-large: outputs are 5012 bytes, 100 are allowed");
+    assert_snapshot!(said(&agent.run(&job).outcome), @"failed output-too-large: outputs are 5011 bytes, 100 are allowed");
 }
 
 #[test]

@@ -41,8 +41,42 @@ fn files_folders_and_links() {
             {"absent": {"path": "DIR/etc/old"}, "when": "false"},
         ]),
     );
-    assert_snapshot!(first, @"");
-    assert_snapshot!(gone, @"");
+    assert_snapshot!(first, @r"
+    succeeded
+    changed directory DIR/etc/app
+      DIR/etc/app: new, root:root 0750
+    changed file DIR/etc/app/conf
+      DIR/etc/app/conf: --- /dev/null
+        +++ DIR/etc/app/conf
+        @@ -0,0 +1,2 @@
+        +a
+        +b
+        new, root:root 0640
+    changed link DIR/etc/current
+      DIR/etc/current: nothing -> app
+    changed file DIR/etc/app/y
+      DIR/etc/app/y: --- /dev/null
+        +++ DIR/etc/app/y
+        @@ -0,0 +1 @@
+        +y
+        \ No newline at end of file
+        new, root:root 0644
+    skipped absent DIR/etc/old
+    ");
+    assert_snapshot!(gone, @r"
+    succeeded
+    skipped absent DIR/etc/old
+    changed file DIR/etc/app/y
+      DIR/etc/app/y: removed
+    changed link DIR/etc/current
+      DIR/etc/current: removed
+    changed file DIR/etc/app/conf
+      DIR/etc/app/conf: removed
+    changed directory DIR/etc/app
+      DIR/etc/app: removed
+    changed what was left
+      DIR/etc: removed
+    ");
     assert!(!agent.path("etc").exists());
 }
 
@@ -61,8 +95,27 @@ fn what_was_there_before_is_given_back() {
             {"link": {"path": "DIR/link", "to": "there"}},
         ]),
     );
-    assert_snapshot!(first, @"");
-    assert_snapshot!(gone, @"");
+    assert_snapshot!(first, @r"
+    succeeded
+    same directory DIR/kept
+    changed file DIR/hosts
+      DIR/hosts: --- DIR/hosts
+        +++ DIR/hosts
+        @@ -1 +1 @@
+        -old
+        +new
+        mode 0604 -> 0644
+    changed link DIR/link
+      DIR/link: here -> there
+    ");
+    assert_snapshot!(gone, @r"
+    succeeded
+    changed link DIR/link
+      DIR/link: given back, -> here
+    changed file DIR/hosts
+      DIR/hosts: given back as it was
+    same directory DIR/kept
+    ");
     assert_eq!(agent.text("hosts"), "old\n");
     assert_eq!(fs::metadata(agent.path("hosts")).unwrap().mode() & 0o777, 0o604);
     assert!(agent.path("kept").is_dir());
@@ -83,7 +136,15 @@ fn removing_spares_what_a_neighbour_claims_and_tells_what_stays() {
     let mut job = agent.job(Mode::Remove, steps.clone());
     job.spare = vec![format!("file:{}", agent.path("shared/a").display())];
     job.destroys = vec![agent.path("data").display().to_string()];
-    assert_snapshot!(told(&agent.run(&job).outcome, &agent), @"");
+    assert_snapshot!(told(&agent.run(&job).outcome, &agent), @r"
+    succeeded
+    same directory DIR/own
+    same file DIR/shared/a
+    same directory DIR/shared
+    changed what was left
+      DIR/data: destroyed
+    residue directory:DIR/own
+    ");
     assert!(agent.path("shared/a").exists() && !agent.path("data").exists());
 
     // The neighbour leaves too, and takes along what was spared for it.
@@ -102,7 +163,13 @@ fn what_an_earlier_version_made_goes_too() {
     agent.apply(json!([{"file": {"path": "DIR/first", "content": "a"}}]));
     agent.apply(json!([{"file": {"path": "DIR/second", "content": "a"}}]));
     let outcome = agent.run(&agent.job(Mode::Remove, json!([{"file": {"path": "DIR/second", "content": "a"}}]))).outcome;
-    assert_snapshot!(told(&outcome, &agent), @"");
+    assert_snapshot!(told(&outcome, &agent), @r"
+    succeeded
+    changed file DIR/second
+      DIR/second: removed
+    changed what was left
+      DIR/first: removed
+    ");
     assert!(!agent.path("first").exists());
 }
 
@@ -124,14 +191,29 @@ fn checks_tell_drift_and_probes_fail() {
     fs::remove_file(agent.path("ran")).unwrap();
     let mut check = agent.job(Mode::Check, steps.clone());
     check.then = agent.steps(json!([{"run": {"text": "test -e DIR/conf"}}]));
-    assert_snapshot!(told(&agent.run(&check).outcome, &agent), @"");
+    assert_snapshot!(told(&agent.run(&check).outcome, &agent), @r"
+    succeeded
+    same file DIR/conf
+    skipped run touch DIR/ran
+    same run test -e DIR/conf
+    ");
     fs::write(agent.path("conf"), "b\n").unwrap();
     let mut check = agent.job(Mode::Check, steps.clone());
     check.then = agent.steps(json!([{"run": {"text": "test -e DIR/conf"}}]));
-    assert_snapshot!(told(&agent.run(&check).outcome, &agent), @"");
+    assert_snapshot!(told(&agent.run(&check).outcome, &agent), @r"
+    drifted
+    changed file DIR/conf
+      DIR/conf: --- DIR/conf
+        +++ DIR/conf
+        @@ -1 +1 @@
+        -b
+        +a
+    skipped run touch DIR/ran
+    same run test -e DIR/conf
+    ");
     let mut check = agent.job(Mode::Check, steps);
     check.then = agent.steps(json!([{"run": {"text": "echo sick; exit 1"}}]));
-    assert_snapshot!(said(&agent.run(&check).outcome), @"");
+    assert_snapshot!(said(&agent.run(&check).outcome), @"failed step-failed: the script ended with 1: sick");
     assert_eq!(agent.text("conf"), "b\n", "a check changes nothing");
     assert!(!agent.path("ran").exists());
 }
@@ -151,7 +233,17 @@ fn plans_tell_what_can_not_be_told() {
         ]),
     );
     job.outputs = vec!["n".to_owned()];
-    assert_snapshot!(told(&agent.run(&job).outcome, &agent), @"");
+    assert_snapshot!(told(&agent.run(&job).outcome, &agent), @r#"
+    succeeded
+    skipped run echo '{"n": 1}' > $PLINTH_OUTPUT
+    skipped file DIR/{{ made.n }}
+    changed run touch DIR/x
+      run: would run
+    skipped wait DIR/x
+    changed reboot
+      reboot: would reboot
+    skipped output n
+    "#);
     assert!(!agent.path("x").exists());
 }
 
@@ -189,23 +281,23 @@ fn errors_are_clear() {
         text.replace(agent.path("").to_str().unwrap(), "DIR/")
     };
     fs::create_dir(agent.path("folder")).unwrap();
-    assert_snapshot!(check(json!({"file": {"path": "DIR/x", "contents": "a"}})), @"");
-    assert_snapshot!(check(json!({"file": {"path": "DIR/x"}})), @"");
-    assert_snapshot!(check(json!({"file": {"path": "x", "content": "a"}})), @"");
-    assert_snapshot!(check(json!({"file": {"path": "DIR/x", "content": "a", "mode": 640}})), @"");
-    assert_snapshot!(check(json!({"file": {"path": "DIR/x", "content": "{{ nobody }}"}})), @"");
-    assert_snapshot!(check(json!({"file": {"path": "DIR/x", "content": "a", "owner": "nobody-here"}})), @"");
-    assert_snapshot!(check(json!({"file": {"path": "DIR/no/x", "content": "a"}})), @"");
-    assert_snapshot!(check(json!({"file": {"path": "DIR/folder", "content": "a"}})), @"");
-    assert_snapshot!(check(json!({"frobnicate": {}})), @"");
-    assert_snapshot!(check(json!({"run": {"text": "a", "script": "b"}})), @"");
-    assert_snapshot!(check(json!({"run": {"text": "echo [1 > $PLINTH_OUTPUT"}})), @"");
-    assert_snapshot!(check(json!({"run": {"text": "echo '[1]' > $PLINTH_OUTPUT"}})), @"");
-    assert_snapshot!(check(json!({"run": {"text": "echo '{\"a\": 1}' > $PLINTH_OUTPUT", "output": {"schema": {"required": ["b"]}}, "as": "x"}})), @"");
-    assert_snapshot!(check(json!({"wait": {"tcp": "a:1", "path": "/x"}})), @"");
-    assert_snapshot!(check(json!({"link": {"path": "DIR/folder", "to": "x"}})), @"");
-    assert_snapshot!(check(json!({"sysctl": {"name": "../etc", "value": 1}})), @"");
-    assert_snapshot!(check(json!({"user": {"name": "-r"}})), @"");
+    assert_snapshot!(check(json!({"file": {"path": "DIR/x", "contents": "a"}})), @"failed step-argument: `file`: unknown field `contents`");
+    assert_snapshot!(check(json!({"file": {"path": "DIR/x"}})), @"failed step-argument: `file`: it takes one of `content`, `template` and `source`");
+    assert_snapshot!(check(json!({"file": {"path": "x", "content": "a"}})), @"failed step-argument: `file`: `x` is no absolute path without `..`");
+    assert_snapshot!(check(json!({"file": {"path": "DIR/x", "content": "a", "mode": 640}})), @r#"failed step-argument: `file`: mode 640 is no octal text such as "0640""#);
+    assert_snapshot!(check(json!({"file": {"path": "DIR/x", "content": "{{ nobody }}"}})), @"failed template-undefined: template reads something undefined: nobody");
+    assert_snapshot!(check(json!({"file": {"path": "DIR/x", "content": "a", "owner": "nobody-here"}})), @"failed account-unknown: there is no user `nobody-here` on this machine");
+    assert_snapshot!(check(json!({"file": {"path": "DIR/no/x", "content": "a"}})), @"failed io-failed: writing DIR/no/x: No such file or directory (os error 2)");
+    assert_snapshot!(check(json!({"file": {"path": "DIR/folder", "content": "a"}})), @"failed path-in-the-way: DIR/folder is a directory, and stays so");
+    assert_snapshot!(check(json!({"frobnicate": {}})), @"failed step-unknown: there is no step called `frobnicate`");
+    assert_snapshot!(check(json!({"run": {"text": "a", "script": "b"}})), @"failed step-argument: `run`: it takes either `text` or `script`");
+    assert_snapshot!(check(json!({"run": {"text": "echo [1 > $PLINTH_OUTPUT"}})), @"failed output-invalid: what the script wrote to $PLINTH_OUTPUT is not JSON: EOF while parsing a list at line 2 column 0");
+    assert_snapshot!(check(json!({"run": {"text": "echo '[1]' > $PLINTH_OUTPUT"}})), @"failed output-invalid: what the script wrote to $PLINTH_OUTPUT is not an object; `as` takes other values");
+    assert_snapshot!(check(json!({"run": {"text": "echo '{\"a\": 1}' > $PLINTH_OUTPUT", "output": {"schema": {"required": ["b"]}}, "as": "x"}})), @r#"failed output-invalid: what the script wrote to $PLINTH_OUTPUT is not what `output.schema` says: "b" is a required property"#);
+    assert_snapshot!(check(json!({"wait": {"tcp": "a:1", "path": "/x"}})), @"failed step-argument: `wait`: it takes one of `tcp`, `http`, `unix`, `path`, `unit`, `command`");
+    assert_snapshot!(check(json!({"link": {"path": "DIR/folder", "to": "x"}})), @"failed path-in-the-way: DIR/folder is no symbolic link, and stays so");
+    assert_snapshot!(check(json!({"sysctl": {"name": "../etc", "value": 1}})), @"failed step-argument: `sysctl`: `../etc` is no name such as `net.ipv4.ip_forward`");
+    assert_snapshot!(check(json!({"user": {"name": "-r"}})), @"failed step-argument: `user`: `-r` is no name for an account");
 }
 
 #[test]
@@ -237,8 +329,16 @@ fn downloads_are_known_by_their_sum() {
     });
     let step = |sum: &str| json!([{"download": {"url": format!("http://127.0.0.1:{port}/x"), "path": "DIR/got", "sha256": sum, "mode": "0755"}}]);
     let (first, gone) = round(&agent, step(sum));
-    assert_snapshot!(first, @"");
-    assert_snapshot!(gone, @"");
+    assert_snapshot!(first, @r"
+    succeeded
+    changed download DIR/got
+      DIR/got: sha256 none -> 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03
+    ");
+    assert_snapshot!(gone, @r"
+    succeeded
+    changed download DIR/got
+      DIR/got: removed
+    ");
     let wrong = agent.apply(step(&sum.replace('5', "6")));
     assert!(said(&wrong).contains("checksum-mismatch"), "{}", said(&wrong));
     assert!(!agent.path("got").exists());
@@ -260,8 +360,17 @@ fn archives_are_unpacked_once() {
         .unwrap();
     assert!(status.success());
     let (first, gone) = round(&agent, json!([{"unpack": {"archive": "DIR/a.tgz", "into": "DIR/into", "strip": 1}}]));
-    assert_snapshot!(first, @"");
-    assert_snapshot!(gone, @"");
+    assert_snapshot!(first, @r"
+    succeeded
+    changed unpack DIR/a.tgz
+      DIR/into: unpacked from DIR/a.tgz
+    ");
+    assert_snapshot!(gone, @r"
+    succeeded
+    changed unpack DIR/a.tgz
+      DIR/into/bin: removed
+      DIR/into: removed
+    ");
     agent.apply(json!([{"unpack": {"archive": "DIR/a.tgz", "into": "DIR/into", "creates": "DIR/into/top/bin/tool"}}]));
     assert_eq!(fs::metadata(agent.path("into/top/bin/tool")).unwrap().mode() & 0o777, 0o755);
 }
@@ -311,7 +420,7 @@ fn waits_end_when_it_has_come() {
     server.join().unwrap();
     drop(socket);
     let outcome = agent.apply(json!([{"wait": {"unix": "DIR/socket", "within": "100ms", "every": "10ms"}}]));
-    assert_snapshot!(said(&outcome).replace(agent.path("").to_str().unwrap(), "DIR/"), @"");
+    assert_snapshot!(said(&outcome).replace(agent.path("").to_str().unwrap(), "DIR/"), @"failed wait-timeout: unix DIR/socket did not come about within 100 ms: Connection refused (os error 111)");
 }
 
 #[test]
