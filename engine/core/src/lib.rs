@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod diagnostic;
 pub mod digest;
 pub mod document;
+pub mod effect;
 pub mod graph;
 pub mod id;
 pub mod schema;

@@ -8,36 +8,24 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::file::{Access, put, take};
-use crate::args::Names;
+use crate::args::{self, Names};
 use crate::context::{Context, Report};
 use crate::error::{Result, StepError};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ModuleArgs {
-    #[serde(alias = "names")]
+struct Args {
     name: Names,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Module {
-    Names(Names),
-    Args(ModuleArgs),
-}
-
-impl Module {
-    fn names(&self) -> Result<Vec<String>> {
-        let names = match self {
-            Self::Names(names) => names,
-            Self::Args(args) => &args.name,
-        };
-        let names = names.here("module")?;
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-        match names.iter().find(|name| name.is_empty() || name.starts_with('-') || !name.chars().all(plain)) {
-            Some(name) => Err(StepError::argument("module", format!("`{name}` is no name of a module"))),
-            None => Ok(names),
-        }
+/// The names of modules, which may stand alone.
+pub(super) fn read(args: Value) -> Result<Vec<String>> {
+    let names = if args.get("name").is_some() { args::read::<Args>("module", args)?.name } else { args::read("module", args)? };
+    let names = names.here("module")?;
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    match names.iter().find(|name| name.is_empty() || name.starts_with('-') || !name.chars().all(plain)) {
+        Some(name) => Err(StepError::argument("module", format!("`{name}` is no name of a module"))),
+        None => Ok(names),
     }
 }
 
@@ -49,26 +37,26 @@ pub(super) struct Sysctl {
     value: Value,
 }
 
-pub(super) fn apply_module(args: &Module, cx: &mut Context<'_>) -> Result<Report> {
+pub(super) fn apply_module(names: &[String], cx: &mut Context<'_>) -> Result<Report> {
     let mut report = Report::unchanged();
-    for name in args.names()? {
-        report.add(put(&module_file(&name), format!("{name}\n").as_bytes(), &Access::default(), true, cx)?);
-        if is_loaded(&name) {
+    for name in names {
+        report.add(put(&module_file(name), format!("{name}\n").as_bytes(), &Access::default(), true, cx)?);
+        if is_loaded(name) {
             continue;
         }
         report.diff(format!("module:{name}"), "loaded");
         if !cx.dry {
             cx.ledger.note_made(format!("module:{name}"))?;
-            cx.quiet("modprobe", &[&name])?;
+            cx.quiet("modprobe", &[name])?;
         }
     }
     Ok(report)
 }
 
-pub(super) fn undo_module(args: &Module, cx: &mut Context<'_>) -> Result<Report> {
+pub(super) fn undo_module(names: &[String], cx: &mut Context<'_>) -> Result<Report> {
     let mut report = Report::unchanged();
-    for name in args.names()? {
-        report.add(take_module(&name, cx)?);
+    for name in names {
+        report.add(take_module(name, cx)?);
     }
     Ok(report)
 }

@@ -4,24 +4,17 @@ mod apt;
 mod dpkg;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use self::apt::Apt;
 use self::dpkg::Status;
-use crate::args::{Names, Span, yes};
+use crate::args::{self, Names, Span, yes};
 use crate::context::{Context, Report};
 use crate::error::{Result, StepError};
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Package {
-    Names(Names),
-    Args(Args),
-}
-
-#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Args {
-    #[serde(alias = "name")]
     names: Names,
     /// May the package start its services when it is installed?
     #[serde(default = "yes")]
@@ -41,15 +34,13 @@ fn two_minutes() -> Span {
     Span::seconds(120)
 }
 
-impl Package {
-    fn args(self) -> Args {
-        match self {
-            Self::Args(args) => args,
-            Self::Names(names) => {
-                Args { names, start: true, recommends: false, refresh: None, within: two_minutes() }
-            }
-        }
+/// The arguments, which may be names alone.
+pub(super) fn read(args: Value) -> Result<Args> {
+    if args.get("names").is_some() {
+        return args::read("package", args);
     }
+    let names = args::read::<Names>("package", args)?;
+    Ok(Args { names, start: true, recommends: false, refresh: None, within: two_minutes() })
 }
 
 /// Splits `NAME=VERSION`.
@@ -57,9 +48,8 @@ fn split(wanted: &str) -> (&str, Option<&str>) {
     wanted.split_once('=').map_or((wanted, None), |(name, version)| (name, Some(version)))
 }
 
-pub(super) fn apply(args: Package, cx: &mut Context<'_>) -> Result<Report> {
-    let args = args.args();
-    let wanted = names(&args)?;
+pub(super) fn apply(args: &Args, cx: &mut Context<'_>) -> Result<Report> {
+    let wanted = names(args)?;
     let mut report = Report::unchanged();
     let before = Status::read()?;
     let missing: Vec<&String> = wanted.iter().filter(|name| !before.has(name)).collect();
@@ -105,9 +95,8 @@ pub(super) fn apply(args: Package, cx: &mut Context<'_>) -> Result<Report> {
     }
 }
 
-pub(super) fn undo(args: Package, cx: &mut Context<'_>) -> Result<Report> {
-    let args = args.args();
-    let names = names(&args)?;
+pub(super) fn undo(args: &Args, cx: &mut Context<'_>) -> Result<Report> {
+    let names = names(args)?;
     let names: Vec<&str> = names.iter().map(|name| split(name).0).collect();
     take(&names, cx)
 }
