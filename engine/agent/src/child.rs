@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long output of a program that ended is waited for when something it left behind holds the pipe.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// Longer than any job: the clock can not count without end.
+const FAR: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Longer lines are cut.
 const LONGEST_LINE: usize = 16 << 10;
 
@@ -72,7 +75,7 @@ pub(crate) struct Ended {
 impl Supervisor {
     /// For a job with `limit` seconds, of which `used` are gone.
     pub(crate) fn new(limit: u64, used: Duration) -> Arc<Self> {
-        let left = Duration::from_secs(limit).saturating_sub(used);
+        let left = Duration::from_secs(limit).saturating_sub(used).min(FAR);
         let watch = Watch { deadline: Instant::now() + left, cancelled: false, running: None };
         Arc::new(Self { seconds: limit, inner: Mutex::new(watch), changed: Condvar::new() })
     }
@@ -99,7 +102,7 @@ impl Supervisor {
 
     /// Adds time that does not count, such as that of a reboot.
     pub(crate) fn extend(&self, span: Duration) {
-        self.inner().deadline += span;
+        self.inner().deadline += span.min(FAR);
     }
 
     fn deadline(&self) -> Instant {
@@ -108,7 +111,7 @@ impl Supervisor {
 
     /// Between two looks at a condition that nothing announces: waits, unless it is time to stop.
     pub(crate) fn pause(&self, span: Duration) -> Result<()> {
-        let until = (Instant::now() + span).min(self.deadline());
+        let until = (Instant::now() + span.min(FAR)).min(self.deadline());
         let mut watch = self.inner();
         while !watch.cancelled {
             let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else { break };
@@ -181,7 +184,7 @@ impl Program {
         group: &Group,
         sink: &mut dyn FnMut(&str, &[String]),
     ) -> Result<Ended> {
-        let own = self.limit.map(|limit| Instant::now() + limit);
+        let own = self.limit.map(|limit| Instant::now() + limit.min(FAR));
         let deadline = supervisor.deadline();
         let mut until = own.map_or(deadline, |own| own.min(deadline));
         let mut lines = Lines::default();
@@ -399,6 +402,14 @@ pub(crate) fn marked(mark: &str) -> Vec<Pid> {
         })
         .map(Pid::from_raw)
         .collect()
+}
+
+/// Waits until nothing is left of a step that must not be cut off in the middle.
+pub(crate) fn await_marked(mark: &str, supervisor: &Supervisor) -> Result<()> {
+    while !marked(mark).is_empty() {
+        supervisor.pause(Duration::from_millis(50))?;
+    }
+    Ok(())
 }
 
 /// Ends what is left of a step.

@@ -186,8 +186,7 @@ impl JobDir {
     /// Leaves the wish to stop, and wakes the process that runs the job.
     pub(crate) fn cancel(&self) -> io::Result<()> {
         File::create(self.file("cancel"))?;
-        let opened =
-            OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(self.file("control"));
+        let opened = OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(self.file("control"));
         // Without a reader there is no process to wake: whoever runs the job next sees the wish first.
         if let Ok(mut control) = opened {
             let _ = control.write_all(b"c");

@@ -30,8 +30,28 @@ use crate::error::{Result, StepError};
 
 /// Places that no role may take away as a whole.
 const PROTECTED: [&str; 22] = [
-    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run",
-    "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/lib", "/etc/systemd", "/etc/systemd/system",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
+    "/var/lib",
+    "/etc/systemd",
+    "/etc/systemd/system",
 ];
 
 /// Does a step, or says what it would do.

@@ -13,9 +13,7 @@ use crate::document::Step;
 use crate::template;
 
 /// The closed list of what policies name.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EffectKind {
     /// A running unit is restarted.
@@ -98,8 +96,10 @@ fn of_unit(step: &Step, changed: &BTreeSet<String>, files: &BTreeSet<&str>) -> O
     if step.args.get("running") == Some(&Value::Bool(false)) {
         return Some(Effect { kind: EffectKind::Interrupt, what });
     }
-    let names = |key: &str| step.args.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let restarts = names("restart_for").any(|input| changed.contains(input)) || names("files").any(|path| files.contains(path));
+    let names =
+        |key: &str| step.args.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let restarts =
+        names("restart_for").any(|input| changed.contains(input)) || names("files").any(|path| files.contains(path));
     restarts.then_some(Effect { kind: EffectKind::Restart, what })
 }
 
@@ -112,11 +112,7 @@ fn unit_name(name: &Value) -> Option<String> {
     }
 }
 
-fn reads_changed<'a>(
-    step: &Step,
-    changed: &BTreeSet<String>,
-    template: &impl Fn(&str) -> Option<&'a str>,
-) -> bool {
+fn reads_changed<'a>(step: &Step, changed: &BTreeSet<String>, template: &impl Fn(&str) -> Option<&'a str>) -> bool {
     if changed.is_empty() {
         return false;
     }
@@ -160,9 +156,11 @@ mod tests {
         ]))
         .unwrap();
         let changed = changed.iter().map(|name| (*name).to_owned()).collect();
-        let found = effects_with(&steps[..3], &changed, |_| template)
-            .into_iter()
-            .chain(effects_with(&[&steps[..3], &steps[4..]].concat(), &changed, |_| template));
+        let found = effects_with(&steps[..3], &changed, |_| template).into_iter().chain(effects_with(
+            &[&steps[..3], &steps[4..]].concat(),
+            &changed,
+            |_| template,
+        ));
         found.map(|effect| effect.to_string()).collect::<Vec<_>>().join(" ")
     }
 

@@ -126,9 +126,10 @@ pub fn undeclared_in_step(step: &Step) -> Result<BTreeSet<String>, TemplateError
         Ok(())
     };
     match &step.args {
-        Value::Object(args) => args.iter().filter(|(key, _)| !is_literal(&step.kind, key)).try_for_each(
-            |(key, value)| each_text(value, argument_syntax(&step.kind, key), &mut visit),
-        )?,
+        Value::Object(args) => args
+            .iter()
+            .filter(|(key, _)| !is_literal(&step.kind, key))
+            .try_for_each(|(key, value)| each_text(value, argument_syntax(&step.kind, key), &mut visit))?,
         args => each_text(args, argument_syntax(&step.kind, ""), &mut visit)?,
     }
     if let Some(when) = &step.when {
@@ -161,10 +162,19 @@ pub fn text(source: &str, variables: &Object, syntax: Syntax) -> Result<String, 
     if !source.contains('{') {
         return Ok(source.to_owned());
     }
-    environment(syntax)
+    let rendered = environment(syntax)
         .template_from_str(source)
         .and_then(|template| template.render(minijinja::Value::from(Serde(variables))))
-        .map_err(|error| TemplateError::from(&error))
+        .map_err(|error| TemplateError::from(&error));
+    match rendered {
+        // Inside a text the engine does not say which name it was.
+        Err(TemplateError::Undefined(text)) => {
+            let missing = undeclared(source, syntax)?.into_iter().filter(|name| !variables.contains_key(name));
+            let missing: Vec<String> = missing.collect();
+            Err(TemplateError::Undefined(if missing.is_empty() { text } else { missing.join(", ") }))
+        }
+        other => other,
+    }
 }
 
 /// Evaluates an expression, keeping its type.
@@ -363,7 +373,8 @@ fn to_json(value: &minijinja::Value, what: &str) -> Result<Value, TemplateError>
         ValueKind::Number => Value::Number(number(value)),
         ValueKind::String => Value::String(value.as_str().unwrap_or_default().to_owned()),
         ValueKind::Seq | ValueKind::Iterable => {
-            let items: Result<Vec<Value>, _> = value.try_iter().map_err(failed)?.map(|item| to_json(&item, what)).collect();
+            let items: Result<Vec<Value>, _> =
+                value.try_iter().map_err(failed)?.map(|item| to_json(&item, what)).collect();
             Value::Array(items?)
         }
         ValueKind::Map => {

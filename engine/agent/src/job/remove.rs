@@ -35,8 +35,7 @@ pub(super) fn finish(cx: &mut Context<'_>, outcome: &mut Outcome, results: &mut 
         // A unit whose file is gone stays known until then.
         drop(cx.quiet("systemctl", &["daemon-reload"]));
     }
-    let mut residue: Vec<String> =
-        cx.ledger.all_made().iter().filter(|thing| step::is_there(thing)).cloned().collect();
+    let mut residue: Vec<String> = cx.ledger.all_made().iter().filter(|thing| step::is_there(thing)).cloned().collect();
     let stays = destroyed.iter().filter(|path| exists(path) && !cx.claims_in(path));
     residue.extend(stays.map(|path| format!("path:{}", path.display())));
     if !diffs.is_empty() {

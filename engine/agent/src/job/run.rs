@@ -7,7 +7,7 @@ use engine_core::template::{self, TemplateError};
 use serde_json::Value;
 
 use super::{ended, failed, millis};
-use crate::child::{Supervisor, end_marked};
+use crate::child::{Supervisor, await_marked, end_marked};
 use crate::context::{Context, Report};
 use crate::error::{Result, StepError};
 use crate::journal::{History, Journal};
@@ -96,7 +96,9 @@ fn steps(
         cx.index = index;
         cx.mark = mark(spec, index);
         if history.open == Some(index) {
-            end_marked(&cx.mark, supervisor)?;
+            // A package manager that is killed leaves a mess; it ends by itself.
+            let leftover = if step.kind == "package" { await_marked } else { end_marked };
+            leftover(&cx.mark, supervisor)?;
             if *part != Part::Dry && *part != Part::Undo && !step::is_repeatable(step) {
                 return Err(StepError::OutcomeUnknown);
             }
@@ -115,12 +117,8 @@ fn parts(spec: &JobSpec) -> Vec<(Part, &Step)> {
     match spec.mode {
         Mode::Apply => steps.map(|step| (Part::Do, step)).collect(),
         Mode::Plan => steps.map(|step| (Part::Dry, step)).collect(),
-        Mode::Check => {
-            steps.map(|step| (Part::Dry, step)).chain(then.map(|step| (Part::Probe, step))).collect()
-        }
-        Mode::Remove => {
-            then.map(|step| (Part::Do, step)).chain(steps.rev().map(|step| (Part::Undo, step))).collect()
-        }
+        Mode::Check => steps.map(|step| (Part::Dry, step)).chain(then.map(|step| (Part::Probe, step))).collect(),
+        Mode::Remove => then.map(|step| (Part::Do, step)).chain(steps.rev().map(|step| (Part::Undo, step))).collect(),
     }
 }
 
@@ -184,12 +182,8 @@ fn prepare(part: Part, step: &Step, cx: &Context<'_>) -> Result<Prepared> {
     if part == Part::Undo {
         variables.extend(cx.ledger.vars().clone());
     }
-    let nothing = |skip, undecided| Prepared {
-        title: step::title(&step.kind, &step.args),
-        items: Vec::new(),
-        skip,
-        undecided,
-    };
+    let nothing =
+        |skip, undecided| Prepared { title: step::title(&step.kind, &step.args), items: Vec::new(), skip, undecided };
     let unknown = || -> Result<bool> {
         Ok(template::undeclared_in_step(step)?.iter().any(|name| cx.keep.unknown.contains(name)))
     };

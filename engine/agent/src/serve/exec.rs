@@ -11,12 +11,7 @@ use crate::child::{Program, Supervisor};
 use crate::error::Result;
 use crate::protocol::{Event, Outcome, Reply, Status, write_frame};
 
-pub(super) fn exec(
-    command: &[String],
-    timeout: u64,
-    output: &mut impl Write,
-    (_, news): Channel,
-) -> io::Result<()> {
+pub(super) fn exec(command: &[String], timeout: u64, output: &mut impl Write, (_, news): Channel) -> io::Result<()> {
     let Some((name, arguments)) = command.split_first() else {
         return refuse(output, "command-missing", "there is no command to run");
     };

@@ -96,7 +96,8 @@ pub(super) fn apply_user(args: &User, cx: &mut Context<'_>) -> Result<Report> {
     want("--comment", 4, "comment", args.comment.clone());
     want("--home-dir", 5, "home", path(&args.home));
     want("--shell", 6, "shell", path(&args.shell));
-    let missing: Vec<&str> = args.groups.iter().map(String::as_str).filter(|name| !is_member(&args.name, name)).collect();
+    let missing: Vec<&str> =
+        args.groups.iter().map(String::as_str).filter(|name| !is_member(&args.name, name)).collect();
     if entry.is_none() {
         report.diff(&what, "new");
     } else if !differences.is_empty() || !missing.is_empty() {
@@ -124,7 +125,8 @@ pub(super) fn apply_user(args: &User, cx: &mut Context<'_>) -> Result<Report> {
         words.extend(["--groups".to_owned(), missing.join(",")]);
     }
     words.push(args.name.clone());
-    let words: Vec<&str> = words.iter().map(|word| if word == "--home-dir" && entry.is_some() { "--home" } else { word }).collect();
+    let words: Vec<&str> =
+        words.iter().map(|word| if word == "--home-dir" && entry.is_some() { "--home" } else { word }).collect();
     cx.quiet(if entry.is_none() { "useradd" } else { "usermod" }, &words)?;
     report.value = json!({"name": args.name});
     Ok(report)

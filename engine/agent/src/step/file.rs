@@ -181,12 +181,7 @@ impl Numbers {
 }
 
 /// What the access comes to; `None` in a dry run when an account is not there yet.
-pub(super) fn numbers(
-    access: &Access,
-    old: Option<&Metadata>,
-    mode: u32,
-    cx: &Context<'_>,
-) -> Result<Option<Numbers>> {
+pub(super) fn numbers(access: &Access, old: Option<&Metadata>, mode: u32, cx: &Context<'_>) -> Result<Option<Numbers>> {
     let old = old.map(Numbers::of);
     let own = Numbers { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw(), mode };
     let base = old.unwrap_or(own);

@@ -20,7 +20,8 @@ struct Args {
 
 /// The names of modules, which may stand alone.
 pub(super) fn read(args: Value) -> Result<Vec<String>> {
-    let names = if args.get("name").is_some() { args::read::<Args>("module", args)?.name } else { args::read("module", args)? };
+    let names =
+        if args.get("name").is_some() { args::read::<Args>("module", args)?.name } else { args::read("module", args)? };
     let names = names.here("module")?;
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
     match names.iter().find(|name| name.is_empty() || name.starts_with('-') || !name.chars().all(plain)) {

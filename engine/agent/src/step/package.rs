@@ -125,13 +125,17 @@ pub(super) fn take(names: &[&str], cx: &mut Context<'_>) -> Result<Report> {
     apt.purge(&gone, cx)?;
     let ours: Vec<String> =
         cx.ledger.all_made().iter().filter_map(|thing| thing.strip_prefix("dependency:")).map(str::to_owned).collect();
-    let orphans: Vec<String> =
-        apt.orphans(cx)?.into_iter().filter(|name| ours.contains(name) && !cx.is_spared(&format!("package:{name}"))).collect();
+    let orphans: Vec<String> = apt
+        .orphans(cx)?
+        .into_iter()
+        .filter(|name| ours.contains(name) && !cx.is_spared(&format!("package:{name}")))
+        .collect();
     if !orphans.is_empty() {
         apt.purge(&orphans.iter().map(String::as_str).collect::<Vec<_>>(), cx)?;
     }
     let after = Status::read()?;
-    let touched = gone.iter().map(|name| ("package", *name)).chain(ours.iter().map(|name| ("dependency", name.as_str())));
+    let touched =
+        gone.iter().map(|name| ("package", *name)).chain(ours.iter().map(|name| ("dependency", name.as_str())));
     for (kind, name) in touched {
         if after.version(name).is_none() {
             report.diff(format!("package:{name}"), "purged");

@@ -76,7 +76,8 @@ pub(super) fn apply(args: &Unit, cx: &mut Context<'_>) -> Result<Report> {
 fn enable(args: &Unit, name: &str, state: &State, report: &mut Report, cx: &mut Context<'_>) -> Result<()> {
     let now = state.get("UnitFileState");
     // Those that have no `[Install]` section are started by others.
-    let enabled = matches!(now, "enabled" | "enabled-runtime" | "static" | "indirect" | "alias" | "generated" | "transient");
+    let enabled =
+        matches!(now, "enabled" | "enabled-runtime" | "static" | "indirect" | "alias" | "generated" | "transient");
     match args.enabled {
         Some(true) if !enabled => {
             report.diff(format!("unit:{name}"), format!("{now} -> enabled"));

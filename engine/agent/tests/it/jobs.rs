@@ -343,14 +343,13 @@ fn a_reboot_is_over_when_the_boot_id_is_another() {
     let agent = Agent::new();
     let bin = agent.path("bin");
     fs::create_dir(&bin).unwrap();
-    fs::write(bin.join("systemctl"), format!("#!/bin/sh\necho \"$@\" >> {}/calls\n", agent.path("").display())).unwrap();
+    fs::write(bin.join("systemctl"), format!("#!/bin/sh\necho \"$@\" >> {}/calls\n", agent.path("").display()))
+        .unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(bin.join("systemctl"), mode).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let job = agent.job(
-        Mode::Apply,
-        json!([{"reboot": {"within": "60s"}}, {"run": {"text": "echo after >> DIR/count"}}]),
-    );
+    let job =
+        agent.job(Mode::Apply, json!([{"reboot": {"within": "60s"}}, {"run": {"text": "echo after >> DIR/count"}}]));
     let mut talk = agent.talk_with_path(&path);
     talk.send(&Request::Run { job: Box::new(job.clone()) });
     let boot_id = loop {

@@ -148,10 +148,13 @@ fn removing_spares_what_a_neighbour_claims_and_tells_what_stays() {
     assert!(agent.path("shared/a").exists() && !agent.path("data").exists());
 
     // The neighbour leaves too, and takes along what was spared for it.
-    let mut job = agent.job(Mode::Remove, json!([
-        {"directory": {"path": "DIR/shared"}},
-        {"file": {"path": "DIR/shared/a", "content": "a"}},
-    ]));
+    let mut job = agent.job(
+        Mode::Remove,
+        json!([
+            {"directory": {"path": "DIR/shared"}},
+            {"file": {"path": "DIR/shared/a", "content": "a"}},
+        ]),
+    );
     job.owner = "neighbour".to_owned();
     agent.run(&job);
     assert!(!agent.path("shared").exists());
@@ -162,7 +165,8 @@ fn what_an_earlier_version_made_goes_too() {
     let agent = Agent::new();
     agent.apply(json!([{"file": {"path": "DIR/first", "content": "a"}}]));
     agent.apply(json!([{"file": {"path": "DIR/second", "content": "a"}}]));
-    let outcome = agent.run(&agent.job(Mode::Remove, json!([{"file": {"path": "DIR/second", "content": "a"}}]))).outcome;
+    let outcome =
+        agent.run(&agent.job(Mode::Remove, json!([{"file": {"path": "DIR/second", "content": "a"}}]))).outcome;
     assert_snapshot!(told(&outcome, &agent), @r"
     succeeded
     changed file DIR/second

@@ -129,13 +129,8 @@ impl Agent {
 
 impl Talk {
     fn begin(mut command: Command, state: &Path) -> Self {
-        let mut child = command
-            .args(["serve", "--state"])
-            .arg(state)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.args(["serve", "--state"]).arg(state).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         write_frame(&mut stdin, &Request::Hello { protocol: PROTOCOL }).unwrap();
@@ -228,7 +223,13 @@ pub(crate) fn told(outcome: &Outcome, dir: &Agent) -> String {
     let dir = dir.dir.path().to_str().unwrap().to_owned();
     let mut text = said(outcome);
     for step in &outcome.steps {
-        let what = if step.skipped { "skipped" } else if step.changed { "changed" } else { "same" };
+        let what = if step.skipped {
+            "skipped"
+        } else if step.changed {
+            "changed"
+        } else {
+            "same"
+        };
         text.push_str(&format!("\n{what} {}", step.title));
         for diff in &step.diffs {
             text.push_str(&format!("\n  {}: {}", diff.what, diff.text.replace('\n', "\n    ")));

@@ -34,7 +34,7 @@ fn one_expression_keeps_its_type() {
 #[test]
 fn what_is_undefined_is_an_error() {
     assert_snapshot!(check(json!("{{ nobody }}")), @"template-undefined: template reads something undefined: nobody");
-    assert_snapshot!(check(json!("x {{ nobody }}")), @"template-undefined: template reads something undefined: undefined value");
+    assert_snapshot!(check(json!("x {{ nobody }}")), @"template-undefined: template reads something undefined: nobody");
     assert_snapshot!(check(json!("{{ member.nothing }}")), @"template-undefined: template reads something undefined: member.nothing");
     assert_snapshot!(check(json!("{{ [member.nothing] }}")), @"template-undefined: template reads something undefined: [member.nothing]");
     assert_snapshot!(check(json!("{{ nobody | default('x') }}")), @r#""x""#);

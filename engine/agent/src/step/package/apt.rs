@@ -17,12 +17,8 @@ use crate::error::{Result, StepError};
 const OWN_LOCK: &str = "/run/plinth-packages.lock";
 
 /// Those of apt and dpkg.
-const LOCKS: [&str; 4] = [
-    "/var/lib/dpkg/lock-frontend",
-    "/var/lib/dpkg/lock",
-    "/var/lib/apt/lists/lock",
-    "/var/cache/apt/archives/lock",
-];
+const LOCKS: [&str; 4] =
+    ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock"];
 
 /// Between two looks at a lock: its holder tells nobody when it lets go.
 const LOOK: Duration = Duration::from_millis(100);
@@ -66,22 +62,8 @@ impl Apt {
         }
         let left = limit.saturating_sub(began.elapsed());
         let apt = Self { _lock: lock, lock_seconds: format!("DPkg::Lock::Timeout={}", left.as_secs().max(5)) };
-        apt.mend(cx)?;
+        mend(cx)?;
         Ok(apt)
-    }
-
-    /// Puts right what a process left that died in the middle.
-    fn mend(&self, cx: &Context<'_>) -> Result<()> {
-        allow_services()?;
-        let unfinished = fs::read_dir("/var/lib/dpkg/updates").is_ok_and(|entries| {
-            entries.flatten().any(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
-        });
-        if unfinished {
-            cx.say("dpkg was interrupted: finishing that first");
-            let program = self.quiet_words(cx.program("dpkg", &["--configure", "-a", "--force-confdef", "--force-confold"]));
-            cx.logged(program, "`dpkg --configure -a`")?;
-        }
-        Ok(())
     }
 
     pub(super) fn install(
@@ -117,7 +99,7 @@ impl Apt {
 
     /// Packages that nobody asked for and nobody needs.
     pub(super) fn orphans(&self, cx: &Context<'_>) -> Result<Vec<String>> {
-        let text = cx.quiet("apt-get", &["--simulate", "--quiet", "autoremove"])?;
+        let text = cx.quiet("apt-get", &["--simulate", "--quiet", "--option", &self.lock_seconds, "autoremove"])?;
         let names = text.lines().filter_map(|line| line.strip_prefix("Remv ")?.split_whitespace().next());
         Ok(names.map(str::to_owned).collect())
     }
@@ -145,24 +127,38 @@ impl Apt {
             errors.extend(lines.iter().filter(|line| line.starts_with("E: ") || line.starts_with("Err:")).cloned());
             drop(cx.journal.log(stream, lines));
         };
-        let ended = self.quiet_words(cx.program("apt-get", &words)).run(cx.supervisor, &mut sink)?;
+        let ended = unattended(cx.program("apt-get", &words)).run(cx.supervisor, &mut sink)?;
         if ended.status.success() {
             return Ok(Ok(()));
         }
         let last = if errors.is_empty() { ended.last } else { errors.join("\n") };
-        Ok(Err(Failure { how: how(ended.status), last, waited: cx_seconds(&self.lock_seconds) }))
-    }
-
-    fn quiet_words(&self, program: Program) -> Program {
-        program
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .env("DEBCONF_NONINTERACTIVE_SEEN", "true")
-            .env("APT_LISTCHANGES_FRONTEND", "none")
-            .env("NEEDRESTART_SUSPEND", "1")
+        Ok(Err(Failure { how: how(ended.status), last, waited: seconds(&self.lock_seconds) }))
     }
 }
 
-fn cx_seconds(option: &str) -> u64 {
+/// Puts right what a process left that died in the middle.
+fn mend(cx: &Context<'_>) -> Result<()> {
+    allow_services()?;
+    let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    let unfinished = fs::read_dir("/var/lib/dpkg/updates")
+        .is_ok_and(|entries| entries.flatten().any(|entry| is_number(&entry.file_name().to_string_lossy())));
+    if unfinished {
+        cx.say("dpkg was interrupted: finishing that first");
+        let words = ["--configure", "-a", "--force-confdef", "--force-confold"];
+        cx.logged(unattended(cx.program("dpkg", &words)), "`dpkg --configure -a`")?;
+    }
+    Ok(())
+}
+
+fn unattended(program: Program) -> Program {
+    program
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("DEBCONF_NONINTERACTIVE_SEEN", "true")
+        .env("APT_LISTCHANGES_FRONTEND", "none")
+        .env("NEEDRESTART_SUSPEND", "1")
+}
+
+fn seconds(option: &str) -> u64 {
     option.rsplit('=').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
@@ -217,15 +213,17 @@ fn holder(path: &Path) -> Option<String> {
 /// Is there no index, or is it older than it may be?
 fn refresh_if_needed(limit: Option<Duration>) -> bool {
     let lists = Path::new("/var/lib/apt/lists");
-    let has_index = fs::read_dir(lists).is_ok_and(|entries| {
-        entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
-    });
+    let has_index = fs::read_dir(lists)
+        .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages")));
     if !has_index {
         return true;
     }
     let Some(limit) = limit else { return false };
     // apt puts every index through `partial`, whatever time the server gives the file itself.
-    let changed = [lists.to_path_buf(), lists.join("partial")].iter().filter_map(|dir| dir.metadata().ok()?.modified().ok()).max();
+    let changed = [lists.to_path_buf(), lists.join("partial")]
+        .iter()
+        .filter_map(|dir| dir.metadata().ok()?.modified().ok())
+        .max();
     let age = changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
     age.is_none_or(|age| age > limit)
 }
