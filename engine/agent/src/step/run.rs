@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
+use engine_core::schema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -149,10 +150,13 @@ fn result(args: &Run, path: &Path, cx: &Context<'_>) -> Result<Value> {
 }
 
 fn conforms(value: &Value, schema: &Value) -> Result<()> {
-    let invalid = |error: jsonschema::ValidationError<'_>| {
-        StepError::OutputInvalid(format!("what `output.schema` says: {error}"))
-    };
-    jsonschema::validator_for(schema).map_err(invalid)?.validate(value).map_err(invalid)
+    match schema::validate(schema, value).into_iter().next() {
+        None => Ok(()),
+        Some(problem) => {
+            let place = if problem.pointer.is_empty() { String::new() } else { format!(" at {}", problem.pointer) };
+            Err(StepError::OutputInvalid(format!("what `output.schema` says: {}{place}", problem.message)))
+        }
+    }
 }
 
 fn scalar(value: &Value) -> Option<String> {
