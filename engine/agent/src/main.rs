@@ -1,2 +1,7 @@
-//! The node-side binary.
-fn main() {}
+//! The node-side binary; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    engine_agent::main()
+}
