@@ -4,12 +4,17 @@
 //! randomness and async. Callers pass the time, the ids and the bytes.
 
 pub mod catalog;
+pub mod compile;
 pub mod diagnostic;
 pub mod digest;
 pub mod document;
+pub mod draw;
 pub mod graph;
 pub mod id;
+pub mod plan;
 pub mod schema;
 pub mod settle;
 pub mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod value;
