@@ -45,7 +45,8 @@ fn groups(role: &GraphRole, nodes: &BTreeMap<NodeName, GraphNode>) -> Groups {
     if role.on_virtual {
         return Groups::from([VIRTUAL.to_owned()]);
     }
-    role.bound.iter().filter_map(|node| nodes.get(node)).map(|node| node.group.as_str()).collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
+    let groups: BTreeSet<&str> = role.bound.iter().filter_map(|node| nodes.get(node)).map(|node| node.group.as_str()).collect();
+    groups.into_iter().map(str::to_owned).collect()
 }
 
 fn add(
@@ -57,6 +58,17 @@ fn add(
     groups: &Groups,
 ) {
     let parent = &roles[&edge.parent];
+    let chooser = chooser_of(edge, child);
+    let only = match chooser.as_ref().and_then(|chooser| roles.get(chooser)).map_or(&child.kind, |role| &role.kind) {
+        Kind::Gather { group: Some(group), .. } | Kind::Chooser { group: Some(group), .. } => {
+            groups.iter().filter(|one| *one == group).cloned().collect()
+        }
+        _ => groups.clone(),
+    };
+    // No instance to wait for, so nothing above it either.
+    if only.is_empty() {
+        return;
+    }
     for (role, groups) in &above.anywhere {
         keys.anywhere.entry(role.clone()).or_default().extend(groups.iter().cloned());
     }
@@ -67,16 +79,12 @@ fn add(
     match edge.pairing {
         Pairing::Same if !parent.on_virtual => keys.same.extend(near),
         Pairing::Same | Pairing::FromVirtual | Pairing::All => {
-            let only = match &child.kind {
-                Kind::Gather { group: Some(group), .. } => Groups::from([group.clone()]),
-                _ => groups.clone(),
-            };
             for role in near {
                 keys.anywhere.entry(role).or_default().extend(only.iter().cloned());
             }
         }
         Pairing::Chosen => {
-            if let Some(chooser) = chooser_of(edge, child) {
+            if let Some(chooser) = chooser {
                 keys.chosen.entry(chooser).or_default().extend(near);
             }
         }

@@ -11,9 +11,14 @@ use crate::schema::{self, Fit, Reach};
 pub(super) enum Supply {
     /// Always something of this schema.
     Known(Value),
-    /// Something of this schema or nothing, or it is not known what.
+    /// Something of this schema, or nothing, for this reason.
     Unsure(Value, String),
+    /// It is not known what, for this reason.
+    Unknown(String),
 }
+
+/// The schema of what is not known.
+static ANYTHING: Value = Value::Bool(true);
 
 impl Supply {
     /// What lies at a path in it.
@@ -21,9 +26,13 @@ impl Supply {
         let (schema, unsure) = match self {
             Self::Known(schema) => (schema, None),
             Self::Unsure(schema, why) => (schema, Some(why)),
+            Self::Unknown(why) => return Ok(Self::Unknown(why)),
         };
         let (schema, maybe) = match schema::schema_at(&schema, path) {
             Reach::Always(schema) => (schema, None),
+            Reach::Maybe(Value::Bool(true)) => {
+                return Ok(Self::Unknown(format!("nothing is said of `{}`", path.join("."))));
+            }
             Reach::Maybe(schema) => (schema, Some(format!("`{}` may be missing", path.join(".")))),
             Reach::Never(reason) => return Err(reason),
         };
@@ -41,6 +50,7 @@ impl Supply {
         match self {
             Self::Known(schema) => Self::Known(wrap(&schema)),
             Self::Unsure(schema, why) => Self::Unsure(wrap(&schema), why),
+            Self::Unknown(why) => Self::Unknown(why),
         }
     }
 
@@ -48,6 +58,7 @@ impl Supply {
     pub(super) fn schema(&self) -> &Value {
         match self {
             Self::Known(schema) | Self::Unsure(schema, _) => schema,
+            Self::Unknown(_) => &ANYTHING,
         }
     }
 }
@@ -99,6 +110,9 @@ pub(super) fn check(
 ) -> Option<String> {
     let (instance, name) = to;
     let declared = &instance.role.doc.inputs[name];
+    if let Supply::Unknown(why) = supply {
+        return Some(why.clone());
+    }
     match (schema::fit(supply.schema(), &declared.schema), supply) {
         (Fit::DoesNotFit { place, reason }, _) => {
             let inside = if place.is_empty() { String::new() } else { format!(" at `{place}`") };
@@ -110,6 +124,6 @@ pub(super) fn check(
         }
         (Fit::Undecided { reason }, _) => Some(reason),
         (Fit::Fits, Supply::Unsure(_, why)) => Some(why.clone()),
-        (Fit::Fits, Supply::Known(_)) => None,
+        (Fit::Fits, Supply::Known(_) | Supply::Unknown(_)) => None,
     }
 }

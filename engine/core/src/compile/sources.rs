@@ -99,7 +99,7 @@ fn fact(by: &FedBy) -> Found<Supply> {
     let fact = by.wire.output.as_deref().unwrap_or_default();
     match facts::of_node(fact) {
         Some(schema) => reach(Ok(Supply::Known(schema)), by),
-        None => Ok(Supply::Unsure(serde_json::json!(true), format!("only the node can tell what `{fact}` is"))),
+        None => Ok(Supply::Unknown(format!("only the node can tell what `{fact}` is"))),
     }
 }
 
