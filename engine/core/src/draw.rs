@@ -181,3 +181,6 @@ pub fn json(graph: &Graph, states: &States) -> Value {
         .collect();
     json!({"deployment": graph.deployment, "workload": graph.workload, "lanes": layout.lanes, "roles": roles})
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,11 +156,15 @@ fn set_nodes(input: &CompileInput, instance: &Instance, key: &str, said: &mut Sa
     let by = format!("deployment {}", input.document.deployment);
     for (node, facts) in input.nodes.iter().filter(|(_, facts)| instance.places.contains(facts.group.as_str())) {
         let own = input.document.set.nodes.get(node);
+        let overridden = input.overrides.get(node);
+        if facts.discovered.is_empty() && facts.provided.is_empty() && own.is_none() && overridden.is_none() {
+            continue;
+        }
         let all = [
             say(&facts.discovered, key, Layer::Discovered, &format!("discovered on {node}")),
             say(&facts.provided, key, Layer::Provider, &format!("provider {}", facts.provider)),
             own.and_then(|values| say(values, key, Layer::Node, &by)),
-            input.overrides.get(node).and_then(|all| say(all, key, Layer::NodeRole, "override of this node role")),
+            overridden.and_then(|all| say(all, key, Layer::NodeRole, "override of this node role")),
         ];
         for value in all.into_iter().flatten() {
             let site = match value.layer {
