@@ -171,6 +171,9 @@ pub struct GraphInput {
     pub secret: bool,
     /// Why it could not be decided that supplier and input fit, if so. Validated when the value arrives.
     pub undecided: Option<String>,
+    /// Explicit overrides of single node roles, for an input that has a wire. They beat the wire; the plan flags them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<NodeName, crate::value::Layered>,
 }
 
 /// An output.
@@ -253,9 +256,24 @@ pub enum Source {
         base: Option<crate::value::Layered>,
         /// The group layer.
         groups: BTreeMap<String, crate::value::Layered>,
-        /// The node layer and stronger.
+        /// What holds for single nodes: the strongest of their facts, provider, node layer and override.
         nodes: BTreeMap<NodeName, crate::value::Layered>,
     },
+    /// An interface with a different provider in each group.
+    ByGroup {
+        /// By group of the reader's node.
+        groups: BTreeMap<String, Source>,
+    },
+}
+
+impl Source {
+    /// The source as a node of this group sees it; `None` if the group has no provider.
+    pub fn in_group(&self, group: &str) -> Option<&Self> {
+        match self {
+            Self::ByGroup { groups } => groups.get(group),
+            other => Some(other),
+        }
+    }
 }
 
 /// Why an edge exists.
@@ -316,6 +334,10 @@ pub struct Above {
     pub same: BTreeSet<RoleName>,
     /// Roles above any of whose instances counts (a path crosses a gather, a chooser or the virtual node).
     pub anywhere: BTreeSet<RoleName>,
+    /// Of the roles in `anywhere`, those of which only instances in these groups count. To look at all instances is
+    /// safe, for it only waits longer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub within: BTreeMap<RoleName, BTreeSet<String>>,
     /// By chooser: roles above whose instance on the chosen node counts.
     pub chosen: BTreeMap<RoleName, BTreeSet<RoleName>>,
 }

@@ -4,14 +4,19 @@
 //! randomness and async. Callers pass the time, the ids and the bytes.
 
 pub mod catalog;
+pub mod compile;
 pub mod diagnostic;
 pub mod digest;
 pub mod document;
 pub mod effect;
+pub mod draw;
 pub mod graph;
 pub mod id;
+pub mod plan;
 pub mod schema;
 pub mod settle;
 pub mod state;
 pub mod template;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod value;

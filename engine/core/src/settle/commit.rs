@@ -53,7 +53,9 @@ fn reasons(old: &GraphRole, new: &GraphRole, node: &str, graphs: (Option<&Graph>
     }
     for (name, input) in &new.inputs {
         let same = old.inputs.get(name).is_some_and(|before| {
-            before.on_change == input.on_change && same_source(&before.source, &input.source, node, graphs)
+            before.on_change == input.on_change
+                && before.overrides.get(node).map(|by| &by.value) == input.overrides.get(node).map(|by| &by.value)
+                && same_source(&before.source, &input.source, node, graphs)
         });
         if !same {
             reasons.insert(format!("input {name}"));

@@ -268,7 +268,9 @@ pub fn freeze(hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Frozen {
     let mut frozen = Frozen::default();
     for (name, input) in &role.inputs {
         let kept = (input.on_change == OnChange::Ignore).then(|| vertex.kept.get(name)).flatten();
-        let value = kept.cloned().or_else(|| evaluate(hood, vertex, &input.source));
+        let override_of = |node: &NodeView| input.overrides.get(&node.name).map(|by| by.value.clone());
+        let overridden = hood.nodes.get(&vertex.node).and_then(override_of);
+        let value = kept.cloned().or(overridden).or_else(|| evaluate(hood, vertex, &input.source));
         let Some(value) = value else {
             frozen.missing.insert(name.clone());
             continue;
@@ -318,6 +320,10 @@ fn evaluate(hood: &Hood, vertex: &Vertex, source: &Source) -> Option<Value> {
             let by_node = node.and_then(|node| nodes.get(&node.name));
             let all: Vec<&Layered> = [base.as_ref(), by_group, by_node].into_iter().flatten().collect();
             strongest(all).map(|layered| layered.value.clone())
+        }
+        Source::ByGroup { groups } => {
+            let group = &hood.nodes.get(&vertex.node)?.group;
+            evaluate(hood, vertex, groups.get(group)?)
         }
     }
 }

@@ -1,0 +1,98 @@
+//! A plan as people read it.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::{Action, Cause, Item, Plan};
+
+/// The plan as text. Untouched node roles are only counted.
+pub fn text(plan: &Plan) -> String {
+    let mut text = String::new();
+    let totals = &plan.totals;
+    let spared = match totals.may_be_spared {
+        0 => String::new(),
+        count => format!(" ({count} may be spared)"),
+    };
+    let _ = writeln!(
+        text,
+        "Plan for {}: {} to create, {} to re-run{spared}, {} to leave, {} outdated, {} untouched.",
+        plan.deployment, totals.create, totals.re_run, totals.leave, totals.outdated, totals.untouched
+    );
+    let shown: Vec<&Item> = plan.items.iter().filter(|item| is_shown(item)).collect();
+    let width = shown.iter().map(|item| item.node.len() + 1 + item.role.len()).max().unwrap_or(0);
+    if !shown.is_empty() {
+        text.push('\n');
+    }
+    for item in shown {
+        line(&mut text, item, width);
+    }
+    for approval in &plan.approvals {
+        let _ = writeln!(text, "\nWaits for an approval: {}/{} {}.", approval.node, approval.role, approval.effect.verb());
+    }
+    if !plan.problems.is_empty() {
+        text.push_str("\nThis plan can not be applied:\n");
+        for problem in &plan.problems {
+            let _ = writeln!(text, "  {problem}");
+        }
+    }
+    text
+}
+
+/// Changed ones, and untouched ones that there is something to say of.
+fn is_shown(item: &Item) -> bool {
+    item.action != Action::Untouched || !item.causes.is_empty()
+}
+
+fn line(text: &mut String, item: &Item, width: usize) {
+    let (sign, word) = match item.action {
+        Action::Create => ('+', "create"),
+        Action::ReRun if item.may_be_spared => ('?', "re-run"),
+        Action::ReRun => ('~', "re-run"),
+        Action::Leave => ('-', "leave"),
+        Action::Outdated => ('!', "outdated"),
+        Action::Untouched => (' ', "untouched"),
+    };
+    let address = format!("{}/{}", item.node, item.role);
+    let mut reasons: Vec<String> = item.causes.iter().map(cause).collect();
+    reasons.extend(item.effects.iter().map(|effect| format!("{} {}", effect.kind.verb(), effect.what)));
+    let mut reasons = reasons.into_iter();
+    let _ = write!(text, "  {sign} {word:<9} {address:<width$}");
+    if let Some(first) = reasons.next() {
+        let _ = write!(text, "  {first}");
+    }
+    text.push('\n');
+    for reason in reasons {
+        let _ = writeln!(text, "    {:<9} {:<width$}  {reason}", "", "");
+    }
+}
+
+fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::New => "new".to_owned(),
+        Cause::NotYet => "committed before, has not succeeded yet".to_owned(),
+        Cause::Content => "the content of its role changed".to_owned(),
+        Cause::Input { input, from, to, by } => match (from, to) {
+            (Some(from), Some(to)) => format!("input {input}: from {} to {}, set by {by}", short(from), short(to)),
+            (None, Some(to)) => format!("input {input}: {}, set by {by}", short(to)),
+            (_, None) => format!("input {input} changed, set by {by}"),
+        },
+        Cause::InputGone { input } => format!("input {input} is gone"),
+        Cause::Below { input, of } => format!("input {input}: runs below {of}, may be spared"),
+        Cause::Override { input, layer: _ } => format!("input {input} is overridden for this node role alone"),
+        Cause::Unbound => "bound no longer".to_owned(),
+        Cause::Failed => "failed before; waits for a retry".to_owned(),
+    }
+}
+
+/// A value on one line, shortened.
+fn short(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = value.to_string();
+    if text.chars().count() <= LONGEST {
+        return text;
+    }
+    let mut cut: String = text.chars().take(LONGEST).collect();
+    cut.push('…');
+    cut
+}
