@@ -195,13 +195,13 @@ fn programs(named: Option<&Path>) -> Result<PathBuf, StoreError> {
 
 async fn dump(source: &Target, file: &Path, programs: &Path) -> Result<(), StoreError> {
     let partial = file.with_added_extension("partial");
+    // Ours from the first byte on; pg_dump then writes to it by name, for it checks no error of its standard output.
     let output = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
     let output = output.map_err(|error| BackupError::io("write", &partial, error))?;
-    let synced = output.try_clone().map_err(|error| BackupError::io("write", &partial, error))?;
     let mut command = login::command(source, programs, "pg_dump")?;
-    command.args(["--format=custom", "--no-owner", "--no-privileges"]).stdout(output);
+    command.args(["--format=custom", "--no-owner", "--no-privileges", "--file"]).arg(&partial);
     let written = match run(command, "pg_dump", &partial).await {
-        Ok(_) => synced
+        Ok(_) => output
             .sync_all()
             .and_then(|()| fs::rename(&partial, file))
             .and_then(|()| sync_parent(file))

@@ -59,7 +59,7 @@ impl Target {
         let host = authority.rsplit('@').next().unwrap_or_default();
         let query = rest.split_once('?').map(|(_, query)| query).unwrap_or_default();
         if host.is_empty() && !query.split('&').any(|pair| pair.starts_with("host=") || pair.starts_with("hostaddr=")) {
-            return Err(bad("it names no host; for a local socket say ?host=/var/run/postgresql"));
+            return Err(bad("it names no host; for a socket say postgres://USER@localhost/NAME?host=/DIRECTORY"));
         }
         let options = PgConnectOptions::from_str(url).map_err(|source| match source {
             sqlx::Error::Configuration(cause) => bad(&cause.to_string()),
@@ -218,7 +218,7 @@ mod tests {
             [
                 "postgres://me:hush@db.example:6432/plinth",
                 "postgresql://me@localhost/plinth?host=/run/pg",
-                "postgres://me:hush@/plinth?host=/run/pg",
+                "postgres:///plinth?host=/run/pg&user=me",
                 "postgres:///plinth",
                 "postgres://me:hush@/plinth",
                 "postgres://me:hush@db.example",

@@ -56,7 +56,7 @@ async fn waiting_ends_when_it_is_up_and_when_it_cannot_help() {
     connect::wait_until_up(database.target(), Duration::from_secs(5)).await.unwrap();
     let error = connect::wait_until_up(&database.target().database("no_such"), Duration::from_secs(5)).await;
     assert_eq!(error.unwrap_err().code(), "database-missing");
-    let nowhere = Target::url("postgres://me@/db?host=/nowhere").unwrap();
+    let nowhere = Target::url("postgres://me@localhost/db?host=/nowhere").unwrap();
     let error = connect::wait_until_up(&nowhere, Duration::from_millis(300)).await.unwrap_err();
     assert_eq!((error.code(), error.is_transient()), ("database-unreachable", true));
     assert_eq!(error.to_string(), "no answer from the database db at /nowhere within 300 ms");
