@@ -46,8 +46,8 @@ enum Outcome {
 }
 
 impl Embedded {
-    /// Makes the server run. To be called in one's turn. Only a server that nobody else uses may be `replaced` when it
-    /// does not answer: one that is merely slow must not be taken from others.
+    /// Makes the server run. To be called in one's turn. Only a server that nobody else uses is
+    /// `replaceable` when it does not answer: one that is merely slow must not be taken from others.
     pub(super) async fn bring_up(&self, state: &mut State, replaceable: bool) -> Result<Ensured, StoreError> {
         for _ in 0..ATTEMPTS {
             reap(&mut state.child);
@@ -74,7 +74,8 @@ impl Embedded {
             match self.wait_ready(state, running.pid).await? {
                 Outcome::Ready => return Ok(Ensured::Adopted),
                 Outcome::Gone => {}
-                Outcome::Silent if replaceable => {
+                // One that still recovers is left to it: begun again, it would never end.
+                Outcome::Silent if replaceable && self.phase() == Some(Phase::Ready) => {
                     tracing::warn!(pid = running.pid, "an orphaned Postgres does not answer; restarting it");
                     postmaster::stop_hard(&running, &self.layout.cluster, || reap(&mut state.child)).await;
                 }
@@ -118,17 +119,20 @@ impl Embedded {
             if !alive {
                 return Ok(Outcome::Gone);
             }
-            let phase = match postmaster::find(&self.layout.cluster) {
-                Found::Running(running) if running.pid == pid => Some(running.phase),
-                _ => None,
-            };
-            if phase == Some(Phase::Ready) && self.greet(deadline).await? {
+            if self.phase() == Some(Phase::Ready) && self.greet(deadline).await? {
                 return Ok(Outcome::Ready);
             }
             if Instant::now() >= deadline {
                 return Ok(Outcome::Silent);
             }
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        match postmaster::find(&self.layout.cluster) {
+            Found::Running(running) => Some(running.phase),
+            Found::Nothing | Found::Leftover => None,
         }
     }
 

@@ -157,4 +157,28 @@ mod tests {
             again.stop().await.unwrap();
         }
     }
+    /// With one version installed there is nothing to do; with two, such as in PATH, this is the real thing.
+    #[tokio::test]
+    async fn the_newest_installed_version_gets_the_data() {
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let installed = binaries::all(None).unwrap();
+        let (oldest, newest) = (&installed[0], &installed[installed.len() - 1]);
+        let mut config = EmbeddedConfig::new(place.path().join("db"));
+        config.binaries = Some(oldest.directory.clone());
+        let first = Embedded::start(config.clone()).await.unwrap();
+        crate::migrate::run(&first.target()).await.unwrap();
+        first.stop().await.unwrap();
+
+        config.binaries = None;
+        let done = upgrade(config.clone(), None).await.unwrap();
+        assert_eq!(done.map(|done| done.to), (newest.major > oldest.major).then_some(newest.major));
+        let again = Embedded::start(config.clone()).await.unwrap();
+        let mut connection = connect::connect_one(&again.target()).await.unwrap();
+        let number = connect::check_server(&again.target(), &mut connection).await.unwrap();
+        assert_eq!(number / 10_000, newest.major);
+        crate::migrate::check(&mut connection).await.unwrap();
+        connect::close(connection).await;
+        again.stop().await.unwrap();
+    }
 }
