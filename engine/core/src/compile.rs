@@ -18,8 +18,8 @@ mod interfaces;
 mod layers;
 mod names;
 mod parameters;
-mod seam;
 mod sources;
+mod values;
 
 use std::collections::BTreeMap;
 
@@ -147,8 +147,7 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
     let document = input.document;
     let Some(workload) = input.catalog.workloads.get(&document.workload) else {
         let known: Vec<&str> = input.catalog.workloads.keys().map(String::as_str).collect();
-        let error =
-            Diagnostic::error("unknown-workload", "/workload", format!("no workload `{}`", document.workload));
+        let error = Diagnostic::error("unknown-workload", "/workload", format!("no workload `{}`", document.workload));
         return Err(vec![error.expected(one_of(&known))]);
     };
     let parameters = parameters::resolve(workload, document, &mut findings);
@@ -164,11 +163,8 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
     if findings.has_errors() {
         return Err(findings.sorted());
     }
-    let nodes: BTreeMap<NodeName, GraphNode> = input
-        .nodes
-        .iter()
-        .map(|(name, node)| (name.clone(), GraphNode { group: node.group.clone() }))
-        .collect();
+    let nodes: BTreeMap<NodeName, GraphNode> =
+        input.nodes.iter().map(|(name, node)| (name.clone(), GraphNode { group: node.group.clone() })).collect();
     above::derive(&mut roles, &order, &nodes);
     let graph = Graph {
         deployment: document.deployment.clone(),
@@ -198,7 +194,7 @@ fn one_of(names: &[&str]) -> String {
 /// # Errors
 /// Why it can not be rendered, such as a variable that is not there.
 pub(crate) fn render_with(value: &Value, variables: &Object) -> Result<Value, String> {
-    seam::render(value, variables)
+    values::render(value, variables)
 }
 
 /// The workload's groups, and the virtual node.

@@ -80,7 +80,7 @@ fn label(role: &GraphRole, states: &States) -> String {
 }
 
 /// Edges as drawn: one from parent to child for all reasons together.
-fn drawn<'g>(role: &'g GraphRole) -> BTreeMap<&'g str, (Vec<String>, bool)> {
+fn drawn(role: &GraphRole) -> BTreeMap<&str, (Vec<String>, bool)> {
     let mut drawn: BTreeMap<&str, (Vec<String>, bool)> = BTreeMap::new();
     let reason = |edge: &Edge| match &edge.why {
         Why::Data { input, .. } => input.clone(),
@@ -100,7 +100,8 @@ fn drawn<'g>(role: &'g GraphRole) -> BTreeMap<&'g str, (Vec<String>, bool)> {
 
 /// Graphviz, a node a role.
 pub fn dot(graph: &Graph, states: &States) -> String {
-    let mut text = format!("digraph {} {{\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n", quoted(&graph.deployment));
+    let mut text =
+        format!("digraph {} {{\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n", quoted(&graph.deployment));
     for name in &graph.order {
         let role = &graph.roles[name];
         let shape = match role.kind {
@@ -154,7 +155,7 @@ pub fn mermaid(graph: &Graph, states: &States) -> String {
 }
 
 /// Everything as data: roles with their edges and states, and where they stand.
-pub fn json(graph: &Graph, states: &States) -> Value {
+pub fn data(graph: &Graph, states: &States) -> Value {
     let layout = layout(graph);
     let roles: Vec<Value> = graph
         .order
@@ -163,11 +164,8 @@ pub fn json(graph: &Graph, states: &States) -> Value {
             let role = &graph.roles[name];
             let none = BTreeMap::new();
             let own = states.get(name).unwrap_or(&none);
-            let vertices: BTreeMap<&NodeName, State> = role
-                .bound
-                .iter()
-                .map(|node| (node, own.get(node).copied().unwrap_or(State::Proposed)))
-                .collect();
+            let vertices: BTreeMap<&NodeName, State> =
+                role.bound.iter().map(|node| (node, own.get(node).copied().unwrap_or(State::Proposed))).collect();
             let kind = match role.kind {
                 Kind::Work => "work",
                 Kind::Gather { .. } => "gather",

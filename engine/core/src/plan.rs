@@ -17,10 +17,9 @@ use serde_json::Value;
 use crate::catalog::{Catalog, CatalogRole};
 use crate::diagnostic::Diagnostic;
 use crate::document::Object;
+use crate::effect::{Effect, EffectKind};
 use crate::graph::{Graph, GraphRole, Kind, NodeName, RoleName, VIRTUAL};
 use crate::value::Layer;
-
-pub use effects::{Effect, EffectKind};
 
 /// What becomes of a node role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -109,6 +108,9 @@ pub struct Item {
     pub causes: Vec<Cause>,
     /// What the machine feels.
     pub effects: Vec<Effect>,
+    /// Its role is not in the catalog any more, so its effects can not be told.
+    #[serde(default)]
+    pub effects_unknown: bool,
 }
 
 /// How many of each.
@@ -315,7 +317,8 @@ fn leavers(input: &PlanInput) -> Vec<Item> {
                 action: Action::Leave,
                 may_be_spared: false,
                 causes: vec![Cause::Unbound],
-                effects,
+                effects_unknown: effects.is_none(),
+                effects: effects.unwrap_or_default(),
             });
         }
     }

@@ -24,7 +24,8 @@ pub(super) fn derive(
     order: &[RoleName],
     nodes: &BTreeMap<NodeName, GraphNode>,
 ) {
-    let groups: BTreeMap<RoleName, Groups> = roles.values().map(|role| (role.name.clone(), groups(role, nodes))).collect();
+    let groups: BTreeMap<RoleName, Groups> =
+        roles.values().map(|role| (role.name.clone(), groups(role, nodes))).collect();
     let mut all: BTreeMap<&str, Keys> = BTreeMap::new();
     for name in order {
         let role = &roles[name];
@@ -45,7 +46,8 @@ fn groups(role: &GraphRole, nodes: &BTreeMap<NodeName, GraphNode>) -> Groups {
     if role.on_virtual {
         return Groups::from([VIRTUAL.to_owned()]);
     }
-    let groups: BTreeSet<&str> = role.bound.iter().filter_map(|node| nodes.get(node)).map(|node| node.group.as_str()).collect();
+    let groups: BTreeSet<&str> =
+        role.bound.iter().filter_map(|node| nodes.get(node)).map(|node| node.group.as_str()).collect();
     groups.into_iter().map(str::to_owned).collect()
 }
 
@@ -58,7 +60,7 @@ fn add(
     groups: &Groups,
 ) {
     let parent = &roles[&edge.parent];
-    let chooser = chooser_of(edge, child);
+    let chooser = (edge.pairing == Pairing::Chosen).then(|| chooser_of(edge, child)).flatten();
     let only = match chooser.as_ref().and_then(|chooser| roles.get(chooser)).map_or(&child.kind, |role| &role.kind) {
         Kind::Gather { group: Some(group), .. } | Kind::Chooser { group: Some(group), .. } => {
             groups.iter().filter(|one| *one == group).cloned().collect()

@@ -271,7 +271,9 @@ fn equality(text: &str) -> String {
         match quote {
             Some(open) => quote = (c != open).then_some(open),
             None if c == '"' || c == '\'' => quote = Some(c),
-            None if c == '=' && !matches!(before, '=' | '!' | '<' | '>') && rest.peek() != Some(&'=') => result.push('='),
+            None if c == '=' && !matches!(before, '=' | '!' | '<' | '>') && rest.peek() != Some(&'=') => {
+                result.push('=')
+            }
             None => {}
         }
         before = c;

@@ -24,7 +24,8 @@ pub(super) fn supports(input: &CompileInput, closure: &Closure, findings: &mut F
                 continue;
             }
             for (what, known, has) in [("os", &supports.os, os), ("arch", &supports.arch, arch)] {
-                let Some(has) = has.filter(|has| !known.is_empty() && !known.iter().any(|one| one.as_str() == *has)) else {
+                let Some(has) = has.filter(|has| !known.is_empty() && !known.iter().any(|one| one.as_str() == *has))
+                else {
                     continue;
                 };
                 let message = format!("`{}` does not support {what} `{has}` of node `{node}`", instance.name);

@@ -49,9 +49,13 @@ impl Instance<'_> {
     /// Names after `requires`, each with the deployment role whose `uses` it may mean, and where it stands.
     pub(super) fn requires(&self, closure: &Closure) -> Vec<(String, Option<RoleName>, Site)> {
         let site = |path: &[&str]| Site::of_role(&self.role.source, path);
-        let own = self.role.doc.requires.iter().enumerate().map(|(index, name)| {
-            (name.clone(), Some(self.name.clone()), site(&["requires", &index.to_string()]))
-        });
+        let own = self
+            .role
+            .doc
+            .requires
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (name.clone(), Some(self.name.clone()), site(&["requires", &index.to_string()])));
         let by_user = self.used.iter().flat_map(|(user, doc)| {
             let source = closure.instances.get(user).map(|user| user.role.source.clone()).unwrap_or_default();
             let local = self.name.strip_prefix(&format!("{user}-")).unwrap_or_default().to_owned();
@@ -192,7 +196,8 @@ impl<'a> Closer<'a, '_> {
     }
 
     fn create(&mut self, name: RoleName, role: &'a CatalogRole, used: Option<Used<'a, '_>>, because: &str) {
-        let bindings = if used.is_none() { self.bindings.get(name.as_str()).map_or(&[][..], Vec::as_slice) } else { &[] };
+        let bindings =
+            if used.is_none() { self.bindings.get(name.as_str()).map_or(&[][..], Vec::as_slice) } else { &[] };
         let (workload, parameters) = (self.workload, self.parameters);
         let feeds = feeds::of(Origin { name: &name, role, used, bindings, workload, parameters }, self.findings);
         let locals = role.doc.uses.keys().map(|local| (local.as_str(), format!("{name}-{local}"))).collect();
@@ -226,7 +231,9 @@ impl<'a> Closer<'a, '_> {
             .feeds
             .iter()
             .filter_map(|(input, feed)| match feed {
-                Feed::Wire(by) if by.wire.scope == Scope::Own && !by.wire.reads_node() && !by.wire.reads_deployment() => {
+                Feed::Wire(by)
+                    if by.wire.scope == Scope::Own && !by.wire.reads_node() && !by.wire.reads_deployment() =>
+                {
                     Some((by.wire.supplier.clone(), by.scope.clone(), by.site.clone(), format!("feeds {name}.{input}")))
                 }
                 _ => None,
@@ -240,7 +247,14 @@ impl<'a> Closer<'a, '_> {
         }
     }
 
-    fn bind_use(&mut self, user: &RoleName, user_role: &'a CatalogRole, local: &'a str, doc: &'a UseDoc, place: &'a str) {
+    fn bind_use(
+        &mut self,
+        user: &RoleName,
+        user_role: &'a CatalogRole,
+        local: &'a str,
+        doc: &'a UseDoc,
+        place: &'a str,
+    ) {
         let site = Site::of_role(&user_role.source, &["uses", local]);
         let Some((_, role)) = self.input.catalog.roles.get_key_value(&doc.role) else {
             self.findings.push(site.error("unknown-role", format!("no role `{}`", doc.role)));

@@ -40,10 +40,7 @@ pub(super) fn order(roles: &BTreeMap<RoleName, GraphRole>, findings: &mut Findin
     order
 }
 
-fn parents<'g>(
-    role: &'g GraphRole,
-    roles: &'g BTreeMap<RoleName, GraphRole>,
-) -> impl Iterator<Item = &'g Edge> {
+fn parents<'g>(role: &'g GraphRole, roles: &'g BTreeMap<RoleName, GraphRole>) -> impl Iterator<Item = &'g Edge> {
     role.parents.iter().filter(|edge| roles.contains_key(&edge.parent))
 }
 

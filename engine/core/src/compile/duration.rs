@@ -44,7 +44,9 @@ mod tests {
 
     #[test]
     fn units_add_up() {
-        for (text, expected) in [("90", 90), ("90s", 90), ("5m", 300), ("2h", 7200), ("3650d", 315_360_000), ("1h30m", 5400)] {
+        for (text, expected) in
+            [("90", 90), ("90s", 90), ("5m", 300), ("2h", 7200), ("3650d", 315_360_000), ("1h30m", 5400)]
+        {
             assert_eq!(seconds(text), Ok(expected), "{text}");
         }
         for text in ["", "m", "5x", "-1s", "1.5h", "99999999999999999999d", "9999999d", "5 m"] {

@@ -113,8 +113,7 @@ fn role<'a>(drawer: &mut Drawer<'a, '_>, instance: &Instance<'a>, findings: &mut
         inputs.extend(input.map(|input| (name.clone(), input)));
     }
     let outputs = doc.outputs.iter().map(|(name, output)| {
-        let output =
-            GraphOutput { schema: output.schema.clone(), value: output.value.clone(), secret: output.secret };
+        let output = GraphOutput { schema: output.schema.clone(), value: output.value.clone(), secret: output.secret };
         (name.clone(), output)
     });
     let timeout = doc.timeout.as_deref().map_or(Ok(DEFAULT_TIMEOUT), duration::seconds);
@@ -169,7 +168,8 @@ fn at(drawer: &Drawer, instance: &Instance, findings: &mut Findings) -> At {
             instance.role.doc.at.clone()
         }
         several => {
-            let message = format!("`{}` is performed at one `{role}`, which more than one role provides", instance.name);
+            let message =
+                format!("`{}` is performed at one `{role}`, which more than one role provides", instance.name);
             findings.push(site.error("ambiguous-provider", message).expected(super::one_of(several)));
             instance.role.doc.at.clone()
         }
@@ -273,7 +273,10 @@ fn requires(drawer: &Drawer, instance: &Instance, findings: &mut Findings) -> Ve
         }
         for parent in parents {
             let Some(found) = closure.instances.get(&parent) else {
-                let message = format!("`{}` runs once for the deployment and requires `{parent}`, which nobody binds on a node", instance.name);
+                let message = format!(
+                    "`{}` runs once for the deployment and requires `{parent}`, which nobody binds on a node",
+                    instance.name
+                );
                 findings.push(site.error("no-supplier", message));
                 continue;
             };

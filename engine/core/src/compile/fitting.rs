@@ -89,7 +89,9 @@ pub(super) fn output(
             .cloned()
             .map(Supply::Known)
             .ok_or_else(|| format!("`{seen_as}` has no output `{name}`, only {}", super::one_of(&names))),
-        None if interface.is_none() => Err(format!("the wire names no output of `{seen_as}`: {}", super::one_of(&names))),
+        None if interface.is_none() => {
+            Err(format!("the wire names no output of `{seen_as}`: {}", super::one_of(&names)))
+        }
         None => {
             let properties: Map<String, Value> =
                 names.iter().filter_map(|name| Some(((*name).to_owned(), schema_of(name)?.clone()))).collect();

@@ -41,7 +41,9 @@ pub(super) fn check_choices(input: &CompileInput, workload: &WorkloadDoc, findin
         }
         let chosen: Vec<(Option<&str>, &str)> = match choice {
             Choice::Everywhere(role) => vec![(None, role)],
-            Choice::ByGroup(groups) => groups.iter().map(|(group, role)| (Some(group.as_str()), role.as_str())).collect(),
+            Choice::ByGroup(groups) => {
+                groups.iter().map(|(group, role)| (Some(group.as_str()), role.as_str())).collect()
+            }
         };
         for (group, role) in chosen {
             let path: Vec<&str> = group.into_iter().collect();
@@ -86,7 +88,8 @@ pub(super) fn resolve<'a>(
             several => {
                 let several: Vec<&str> = several.iter().map(String::as_str).collect();
                 let message = format!("`{interface}` has more than one provider on `{place}` ({because})");
-                findings.push(site.error("ambiguous-provider", message).expected(format!("`choose` {}", one_of(&several))));
+                findings
+                    .push(site.error("ambiguous-provider", message).expected(format!("`choose` {}", one_of(&several))));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::closure::{Closure, Instance};
 use super::feeds::{Feed, Fixed};
-use super::{CompileInput, Findings, Site, one_of, seam};
+use super::{CompileInput, Findings, Site, one_of, values};
 use crate::document::{Object, WorkloadDoc};
 use crate::graph::{NodeName, Source, VIRTUAL};
 use crate::value::{Layer, Layered, strongest};
@@ -206,7 +206,7 @@ fn validate(instance: &Instance, name: &str, values: &[(Layered, Site)], finding
         if !seen.insert((site, &value.by)) {
             continue;
         }
-        for (place, problem) in seam::validate(&declared.schema, &value.value, declared.secret) {
+        for (place, problem) in values::validate(&declared.schema, &value.value, declared.secret) {
             let layer = serde_json::to_value(value.layer).ok().and_then(|v| v.as_str().map(str::to_owned));
             let message = format!(
                 "`{}.{name}` can not be what {} ({} layer) says: {problem}",

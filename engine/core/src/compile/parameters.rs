@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Findings, Site, one_of, seam};
+use super::{Findings, Site, one_of, values};
 use crate::document::{DeploymentDoc, Object, WorkloadDoc};
 
 /// The parameters with defaults applied. Findings say what is wrong with them.
@@ -24,7 +24,7 @@ pub(super) fn resolve(workload: &WorkloadDoc, document: &DeploymentDoc, findings
     let mut parameters = Value::Object(parameters);
     add_defaults(schema, &mut parameters);
     if schema.is_object() {
-        for (place, message) in seam::validate(schema, &parameters, false) {
+        for (place, message) in values::validate(schema, &parameters, false) {
             let site = Site { file: None, pointer: format!("/parameters{place}") };
             findings.push(site.error("bad-parameter", message));
         }
@@ -52,7 +52,7 @@ fn add_defaults(schema: &Value, value: &mut Value) {
 /// A `with` of the workload, rendered. `None` when that fails; a finding says so.
 pub(super) fn render(value: &Value, parameters: &Value, site: &Site, findings: &mut Findings) -> Option<Value> {
     let variables: Object = Map::from_iter([("parameters".to_owned(), parameters.clone())]);
-    match seam::render(value, &variables) {
+    match values::render(value, &variables) {
         Ok(value) => Some(value),
         Err(reason) => {
             let message = format!("the template over `parameters` fails: {reason}");

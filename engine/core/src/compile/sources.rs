@@ -32,12 +32,7 @@ struct Suppliers<'a> {
 type Found<T> = Result<T, Box<Diagnostic>>;
 
 /// Finds the end of a wire.
-pub(super) fn find<'a>(
-    drawer: &mut Drawer<'a, '_>,
-    instance: &Instance<'a>,
-    name: &str,
-    by: &FedBy,
-) -> Found<Wired> {
+pub(super) fn find<'a>(drawer: &mut Drawer<'a, '_>, instance: &Instance<'a>, name: &str, by: &FedBy) -> Found<Wired> {
     let wire = &by.wire;
     match wire.scope {
         Scope::Import => import(drawer, by),
@@ -105,7 +100,8 @@ fn fact(by: &FedBy) -> Found<Supply> {
 
 fn own_fact(instance: &Instance, by: &FedBy) -> Found<Wired> {
     if instance.on_virtual() {
-        let message = format!("`{}` runs once for the deployment and has no node to read `{}` of", instance.name, by.wire);
+        let message =
+            format!("`{}` runs once for the deployment and has no node to read `{}` of", instance.name, by.wire);
         return Err(Box::new(by.site.error("wrong-scope", message).expected("`each` or `map`")));
     }
     let supply = fact(by)?;
@@ -124,7 +120,11 @@ fn gathered_facts(drawer: &mut Drawer, instance: &Instance, name: &str, by: &Fed
     let kind = Kind::Gather { of, map, group: wire.group.clone() };
     let helper = drawer.helper(wire.to_string(), kind, Vec::new(), (instance, name), supply.schema());
     let pairing = from_virtual(instance);
-    Ok(Wired { source: Source::Gather { helper: helper.clone() }, edges: vec![data(&helper, pairing, name, wire)], supplies: vec![supply] })
+    Ok(Wired {
+        source: Source::Gather { helper: helper.clone() },
+        edges: vec![data(&helper, pairing, name, wire)],
+        supplies: vec![supply],
+    })
 }
 
 fn from_virtual(child: &Instance) -> Pairing {
@@ -155,7 +155,9 @@ fn suppliers<'a>(drawer: &Drawer<'a, '_>, instance: &Instance<'a>, by: &FedBy) -
         }
         Named::Role(role) => {
             let message = format!("nobody binds `{role}`, which `{}` reads", by.wire);
-            Err(Box::new(by.site.error("no-supplier", message).expected("a milestone that pulls it in, or an unscoped wire")))
+            Err(Box::new(
+                by.site.error("no-supplier", message).expected("a milestone that pulls it in, or an unscoped wire"),
+            ))
         }
         Named::Interface(interface) if by.wire.scope == Scope::Own => {
             let found = instance.places.iter().filter_map(|place| {
@@ -166,22 +168,23 @@ fn suppliers<'a>(drawer: &Drawer<'a, '_>, instance: &Instance<'a>, by: &FedBy) -
         Named::Interface(interface) => {
             let all: Vec<&str> = closure.providers(interface).map(|provider| provider.name.as_str()).collect();
             match all.as_slice() {
-                [one] => Ok(Suppliers {
-                    interface: Some(interface),
-                    by_place: BTreeMap::from([(None, (*one).to_owned())]),
-                }),
-                [] => Err(wrong(by, "no-supplier", format!("nobody bound provides `{interface}`, which `{}` reads", by.wire))),
+                [one] => {
+                    Ok(Suppliers { interface: Some(interface), by_place: BTreeMap::from([(None, (*one).to_owned())]) })
+                }
+                [] => Err(wrong(
+                    by,
+                    "no-supplier",
+                    format!("nobody bound provides `{interface}`, which `{}` reads", by.wire),
+                )),
                 several => {
                     let message = format!("`{}` reads `{interface}`, which more than one role provides", by.wire);
                     Err(Box::new(by.site.error("ambiguous-provider", message).expected(one_of(several))))
                 }
             }
         }
-        Named::Unknown => Err(wrong(
-            by,
-            "unknown-role",
-            format!("no role, interface or local name of `uses` is called `{name}`"),
-        )),
+        Named::Unknown => {
+            Err(wrong(by, "unknown-role", format!("no role, interface or local name of `uses` is called `{name}`")))
+        }
     }
 }
 
@@ -203,8 +206,10 @@ fn own<'a>(drawer: &Drawer<'a, '_>, instance: &Instance<'a>, name: &str, by: &Fe
             (true, false) => Pairing::FromVirtual,
             (true, true) | (false, false) => Pairing::Same,
             (false, true) => {
-                let message =
-                    format!("`{}` runs once for the deployment, `{supplier}` on nodes: which one is meant?", instance.name);
+                let message = format!(
+                    "`{}` runs once for the deployment, `{supplier}` on nodes: which one is meant?",
+                    instance.name
+                );
                 return Err(Box::new(by.site.error("wrong-scope", message).expected("`each`, `map` or `one`")));
             }
         };
@@ -220,7 +225,8 @@ fn own<'a>(drawer: &Drawer<'a, '_>, instance: &Instance<'a>, name: &str, by: &Fe
         [one] => (*one).clone(),
         // Nobody provides it anywhere; the closure has said so.
         [] if instance.on_virtual() => {
-            let message = format!("`{}` runs once for the deployment and finds no `{}` there", instance.name, wire.supplier);
+            let message =
+                format!("`{}` runs once for the deployment and finds no `{}` there", instance.name, wire.supplier);
             return Err(Box::new(by.site.error("wrong-scope", message).expected("`each`, `map` or `one`")));
         }
         [] => return Err(wrong(by, "no-provider", format!("nobody provides `{}`", wire.supplier))),

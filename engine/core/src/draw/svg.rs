@@ -64,12 +64,7 @@ pub fn svg(graph: &Graph, states: &States) -> String {
     text
 }
 
-fn place<'g>(
-    graph: &'g Graph,
-    lanes: &[&'g str],
-    ranks: &BTreeMap<String, usize>,
-    columns: usize,
-) -> Places<'g> {
+fn place<'g>(graph: &'g Graph, lanes: &[&'g str], ranks: &BTreeMap<String, usize>, columns: usize) -> Places<'g> {
     let mut stacked: BTreeMap<(&str, usize), usize> = BTreeMap::new();
     let mut deepest: BTreeMap<&str, usize> = BTreeMap::new();
     let mut rows: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -120,7 +115,8 @@ fn edges(graph: &Graph, places: &Places, text: &mut String) {
                     Pairing::Chosen => Vec::new(),
                 };
                 for from in from {
-                    let ends = (places.at.get(&(parent.name.as_str(), from)), places.at.get(&(name.as_str(), node.as_str())));
+                    let ends =
+                        (places.at.get(&(parent.name.as_str(), from)), places.at.get(&(name.as_str(), node.as_str())));
                     let (Some((x1, y1)), Some((x2, y2))) = ends else { continue };
                     let (x1, y1, y2) = (x1 + WIDTH, y1 + HEIGHT / 2, y2 + HEIGHT / 2);
                     let middle = usize::midpoint(x1, *x2);

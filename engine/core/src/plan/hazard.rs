@@ -66,7 +66,9 @@ pub(super) fn destroys(input: &PlanInput, predictor: &Predictor) -> Vec<Diagnost
             let inside = paths[index + 1..].iter().filter(|(other, by)| by != role && is_inside(other, path));
             for (other, by) in inside {
                 let message = format!("`{role}` destroys {path} on `{node}`, and `{by}` destroys {other} there");
-                problems.push(Diagnostic::error("overlapping-destroys", "", message).expected("a place of its own for each"));
+                problems.push(
+                    Diagnostic::error("overlapping-destroys", "", message).expected("a place of its own for each"),
+                );
             }
         }
     }
@@ -128,9 +130,11 @@ fn reads(graph: &Graph) -> impl Iterator<Item = (&str, &str, Pairing)> {
         child.parents.iter().filter(|edge| !edge.is_soft()).flat_map(move |edge| {
             let parent = graph.roles.get(&edge.parent);
             let through: Vec<(&str, &str, Pairing)> = match parent {
-                Some(helper) if helper.kind != Kind::Work => {
-                    helper.parents.iter().map(|edge| (child.name.as_str(), edge.parent.as_str(), Pairing::All)).collect()
-                }
+                Some(helper) if helper.kind != Kind::Work => helper
+                    .parents
+                    .iter()
+                    .map(|edge| (child.name.as_str(), edge.parent.as_str(), Pairing::All))
+                    .collect(),
                 _ => vec![(child.name.as_str(), edge.parent.as_str(), edge.pairing)],
             };
             through
@@ -186,7 +190,9 @@ fn cycles(edges: &BTreeSet<(Move, Move)>) -> Vec<Diagnostic> {
             .collect();
         names.sort();
         let message = format!("no order of change: each of these waits for another: {}", names.join(", "));
-        problems.push(Diagnostic::error("change-cycle", "", message).expected("two deployments of it, one after the other"));
+        problems.push(
+            Diagnostic::error("change-cycle", "", message).expected("two deployments of it, one after the other"),
+        );
     }
     problems.sort();
     problems

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{Action, Cause, Item, PlanInput, Seen, address, effects, members};
 use crate::compile::render_with;
 use crate::document::{Object, OnChange};
+use crate::effect::Effect;
 use crate::graph::{Gathered, Graph, GraphInput, GraphRole, Kind, NodeName, Source, VIRTUAL};
 use crate::value::{at_path, strongest};
 
@@ -55,22 +56,23 @@ impl<'a> Predictor<'a> {
 
     /// What becomes of a vertex. Those above were asked before.
     pub(super) fn vertex(&mut self, role: &'a GraphRole, node: &'a NodeName) -> Item {
-        let item = |action, causes, effects| Item {
+        let item = |action, causes, effects: Option<Vec<Effect>>| Item {
             node: node.clone(),
             role: role.name.clone(),
             action,
             may_be_spared: false,
             causes,
-            effects,
+            effects_unknown: effects.is_none(),
+            effects: effects.unwrap_or_default(),
         };
         match &role.kind {
             Kind::Work => {}
             Kind::Gather { of, map, group } => {
                 let value = self.gather(role, of, *map, group.as_deref());
                 self.gathers.insert(&role.name, value);
-                return item(Action::Untouched, Vec::new(), Vec::new());
+                return item(Action::Untouched, Vec::new(), Some(Vec::new()));
             }
-            Kind::Chooser { .. } => return item(Action::Untouched, Vec::new(), Vec::new()),
+            Kind::Chooser { .. } => return item(Action::Untouched, Vec::new(), Some(Vec::new())),
         }
         let seen = self.input.seen(&role.name, node);
         let predicted: BTreeMap<&'a str, Predicted> =
@@ -84,9 +86,10 @@ impl<'a> Predictor<'a> {
             (true, false) if role.destructive && seen.is_some_and(|seen| seen.served) => Action::Outdated,
             (true, false) => Action::ReRun,
         };
-        let may_be_spared = action == Action::ReRun && causes.iter().all(|cause| {
-            cause.is_upper_bound() || matches!(cause, Cause::Override { .. } | Cause::Failed)
-        });
+        let may_be_spared = action == Action::ReRun
+            && causes
+                .iter()
+                .all(|cause| cause.is_upper_bound() || matches!(cause, Cause::Override { .. } | Cause::Failed));
         self.keep(role, node, action, seen, &predicted);
         let effects = match action {
             Action::Create | Action::ReRun => {
@@ -94,7 +97,7 @@ impl<'a> Predictor<'a> {
                 let changed = changed(&causes);
                 effects::apply(self.input.contents.role(&role.role, &role.content), is_new, &changed, content)
             }
-            Action::Leave | Action::Outdated | Action::Untouched => Vec::new(),
+            Action::Leave | Action::Outdated | Action::Untouched => Some(Vec::new()),
         };
         if action != Action::Untouched {
             causes.retain(|cause| *cause != Cause::Failed);
@@ -192,7 +195,8 @@ impl<'a> Predictor<'a> {
                 Outputs { known: rendered.collect(), runs: Some(address(node, &role.name)) }
             }
         };
-        let destroys = self.input.contents.role(&role.role, &role.content).is_some_and(|role| !role.doc.destroys.is_empty());
+        let destroys =
+            self.input.contents.role(&role.role, &role.content).is_some_and(|role| !role.doc.destroys.is_empty());
         if destroys {
             self.inputs.insert((node, role.name.as_str()), known);
         }
@@ -207,7 +211,14 @@ impl<'a> Predictor<'a> {
         self.source(role, name, &input.source, node, group)
     }
 
-    fn source(&self, role: &'a GraphRole, name: &str, source: &'a Source, node: &'a str, group: Option<&str>) -> Predicted {
+    fn source(
+        &self,
+        role: &'a GraphRole,
+        name: &str,
+        source: &'a Source,
+        node: &'a str,
+        group: Option<&str>,
+    ) -> Predicted {
         let unknown = || Predicted::Unsure(format!("`{name}` of {}", address(node, &role.name)));
         match source {
             Source::Output { role: supplier, output, path, only } => {
@@ -309,7 +320,9 @@ impl<'a> Predictor<'a> {
         for at in bound {
             match self.output(of, at, Some(output), path, None) {
                 Predicted::Known(value, by) if Some(&value) == before => return Predicted::Known(value, by),
-                Predicted::Known(_, by) | Predicted::Changed(by) | Predicted::Unsure(by) => unsure = unsure.or(Some(by)),
+                Predicted::Known(_, by) | Predicted::Changed(by) | Predicted::Unsure(by) => {
+                    unsure = unsure.or(Some(by))
+                }
                 Predicted::Same => {}
             }
         }
@@ -393,7 +406,9 @@ fn changed(causes: &[Cause]) -> BTreeSet<&str> {
     causes
         .iter()
         .filter_map(|cause| match cause {
-            Cause::Input { input, .. } | Cause::InputGone { input } | Cause::Below { input, .. } => Some(input.as_str()),
+            Cause::Input { input, .. } | Cause::InputGone { input } | Cause::Below { input, .. } => {
+                Some(input.as_str())
+            }
             _ => None,
         })
         .collect()

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Action, Cause, Item, Plan};
+use super::{Action, Cause, Item, Plan, effects};
 
 /// The plan as text. Untouched node roles are only counted.
 pub fn text(plan: &Plan) -> String {
@@ -28,7 +28,11 @@ pub fn text(plan: &Plan) -> String {
         line(&mut text, item, width);
     }
     for approval in &plan.approvals {
-        let _ = writeln!(text, "\nWaits for an approval: {}/{} {}.", approval.node, approval.role, approval.effect.verb());
+        let _ = writeln!(
+            text,
+            "\nWaits for an approval: {}/{}, for it is a {}.",
+            approval.node, approval.role, approval.effect
+        );
     }
     if !plan.problems.is_empty() {
         text.push_str("\nThis plan can not be applied:\n");
@@ -55,7 +59,10 @@ fn line(text: &mut String, item: &Item, width: usize) {
     };
     let address = format!("{}/{}", item.node, item.role);
     let mut reasons: Vec<String> = item.causes.iter().map(cause).collect();
-    reasons.extend(item.effects.iter().map(|effect| format!("{} {}", effect.kind.verb(), effect.what)));
+    reasons.extend(item.effects.iter().map(effects::text));
+    if item.effects_unknown {
+        reasons.push("its effects can not be told: its role is not in the catalog".to_owned());
+    }
     let mut reasons = reasons.into_iter();
     let _ = write!(text, "  {sign} {word:<9} {address:<width$}");
     if let Some(first) = reasons.next() {

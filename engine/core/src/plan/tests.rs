@@ -27,7 +27,8 @@ fn hello() -> Fixture {
                "inputs": {"all": {"schema": {"type": "object"}, "from": "map app.told"},
                           "found": {"schema": {"type": "array"}, "from": "each base.found"}}}),
     ];
-    let workload = json!({"workload": "hello", "groups": {"web": {}}, "roles": {"web": ["app"], "deployment": ["ready"]}});
+    let workload =
+        json!({"workload": "hello", "groups": {"web": {}}, "roles": {"web": ["app"], "deployment": ["ready"]}});
     Fixture::new(catalog(roles, [workload]), &[("web", 2)])
 }
 
@@ -46,26 +47,69 @@ fn change(before: &Fixture, after: &Fixture) -> String {
 #[test]
 fn a_new_deployment() {
     let (plan, _) = plan(&World::default(), &hello());
-    insta::assert_snapshot!(render::text(&plan));
+    insta::assert_snapshot!(render::text(&plan), @r#"
+    Plan for blue: 5 to create, 0 to re-run, 0 to leave, 0 outdated, 0 untouched.
+
+      + create    web-1/base        new
+      + create    web-2/base        new
+      + create    web-1/app         new
+      + create    web-2/app         new
+      + create    deployment/ready  new
+    "#);
 }
 
 #[test]
 fn a_changed_value_runs_what_it_feeds_and_nothing_else() {
     let after = hello().with(json!({"set": {"nodes": {"web-2": {"app.dir": "/srv/other", "app.token": "t1"}}}}));
-    insta::assert_snapshot!(change(&hello(), &after));
+    insta::assert_snapshot!(change(&hello(), &after), @r#"
+    Plan for blue: 0 to create, 2 to re-run, 0 to leave, 0 outdated, 3 untouched.
+
+      ~ re-run    web-2/app         input dir: from "/srv/app" to "/srv/other", set by deployment blue
+                                    input token changed, set by deployment blue
+                                    restarts app.service
+      ~ re-run    deployment/ready  input all: from {"web-1":"/srv/app","web-2":"/srv/app"} to {"web-1":"/srv/app","web-2":"/srv/other"}, set by map app.told
+    "#);
 }
 
 #[test]
 fn what_is_only_known_afterwards_may_be_spared() {
-    let after = hello().with(json!({"set": {"deployment": {"base.mirror": "there"}}, "policy": {"approve": ["restart"]}}));
-    insta::assert_snapshot!(change(&hello(), &after));
+    let after =
+        hello().with(json!({"set": {"deployment": {"base.mirror": "there"}}, "policy": {"approve": ["restart"]}}));
+    insta::assert_snapshot!(change(&hello(), &after), @r#"
+    Plan for blue: 0 to create, 5 to re-run (1 may be spared), 0 to leave, 0 outdated, 0 untouched.
+
+      ~ re-run    web-1/base        input mirror: from "here" to "there", set by deployment blue
+      ~ re-run    web-2/base        input mirror: from "here" to "there", set by deployment blue
+      ~ re-run    web-1/app         input url: from "http://here" to "http://there", set by web-1/base
+                                    restarts app.service
+      ~ re-run    web-2/app         input url: from "http://here" to "http://there", set by web-2/base
+                                    restarts app.service
+      ? re-run    deployment/ready  input found: runs below web-1/base, may be spared
+
+    Waits for an approval: web-1/app, for it is a restart.
+
+    Waits for an approval: web-2/app, for it is a restart.
+    "#);
 }
 
 #[test]
 fn leavers_wipe_and_a_policy_forbids_it() {
     let mut after = hello().with(json!({"policy": {"forbid": ["wipe", "nonsense"]}}));
     after.nodes.remove("web-2");
-    insta::assert_snapshot!(change(&hello(), &after));
+    insta::assert_snapshot!(change(&hello(), &after), @r#"
+    Plan for blue: 0 to create, 1 to re-run, 2 to leave, 0 outdated, 2 untouched.
+
+      ~ re-run    deployment/ready  input all: from {"web-1":"/srv/app","web-2":"/srv/app"} to {"web-1":"/srv/app"}, set by map app.told
+                                    input found: from ["base on web-1 of 1","base on web-2 of 1"] to ["base on web-1 of 1"], set by each base.found
+      - leave     web-2/app         bound no longer
+                                    wipes /srv/app
+                                    stops app.service
+      - leave     web-2/base        bound no longer
+
+    This plan can not be applied:
+      error[unknown-effect]: no effect `nonsense` (at /policy/forbid/1); expected restart, reboot, reinstall, wipe or interrupt
+      error[forbidden-effect]: web-2/app wipes /srv/app, which the policy forbids (at /policy/forbid)
+    "#);
 }
 
 #[test]
@@ -78,7 +122,8 @@ fn a_moved_role_is_kept() {
     let ready = after.catalog.roles.get_mut("ready").expect("ready");
     ready.doc.at = serde_json::from_value(json!("one web-app")).expect("at");
     ready.doc.inputs.get_mut("all").expect("all").from = Some("map web-app.told".to_owned());
-    after.catalog.workloads.get_mut("hello").expect("hello").roles.get_mut("web").expect("web")[0].role = "web-app".to_owned();
+    after.catalog.workloads.get_mut("hello").expect("hello").roles.get_mut("web").expect("web")[0].role =
+        "web-app".to_owned();
     let mut world = World::default();
     world.settle(&before, &before.compile().expect("compiles").graph);
     let moved = after.clone().with(json!({"moved": {"app": "web-app"}}));
@@ -99,10 +144,9 @@ fn two_roles_do_not_destroy_one_place() {
 #[test]
 fn providers_that_wait_for_each_other_can_not_be_swapped_at_once() {
     let roles = |chosen: &str| {
-        let net = |name: &str, reads: serde_json::Value| {
-            json!({"role": name, "provides": ["net"], "apply": [], "inputs": reads, "outputs": {"cidr": {"schema": {}}}})
-        };
-        let workload = json!({"workload": "w", "groups": {"a": {}}, "roles": {"a": ["app"]}, "choose": {"net": chosen}});
+        let net = |name: &str, reads: serde_json::Value| json!({"role": name, "provides": ["net"], "apply": [], "inputs": reads, "outputs": {"cidr": {"schema": {}}}});
+        let workload =
+            json!({"workload": "w", "groups": {"a": {}}, "roles": {"a": ["app"]}, "choose": {"net": chosen}});
         let app = json!({"role": "app", "milestone": true, "apply": [], "inputs": {"net": {"schema": {}, "from": "net.cidr"},
                          "nets": {"schema": {}, "from": "each net.cidr"}}});
         Fixture::new(catalog([net("one", json!({})), net("two", json!({})), app], [workload]), &[("a", 2)])

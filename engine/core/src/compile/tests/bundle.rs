@@ -119,7 +119,11 @@ fn print(graph: &Graph) -> String {
             })
             .collect();
         parents.dedup();
-        text.push_str(&format!("{name} <- {}\n", parents.join(", ")));
+        if parents.is_empty() {
+            text.push_str(&format!("{name}\n"));
+        } else {
+            text.push_str(&format!("{name} <- {}\n", parents.join(", ")));
+        }
     }
     text
 }
@@ -127,7 +131,24 @@ fn print(graph: &Graph) -> String {
 #[test]
 fn the_worked_bundle_compiles() {
     let compiled = fixture().compile().expect("compiles");
-    insta::assert_snapshot!(print(&compiled.graph));
+    insta::assert_snapshot!(print(&compiled.graph), @r"
+    etcd-ca
+    node-base
+    etcd-account <- node-base
+    etcd-identity <- node-base
+    each etcd-identity.member <- *etcd-identity
+    etcd-founding <- each etcd-identity.member
+    etcd-membership <- ^etcd-founding, etcd-identity
+    etcd-peer-tls-key <- node-base
+    etcd-peer-tls-leaf <- ^etcd-ca, etcd-peer-tls-key
+    etcd-peer-tls <- etcd-account, ^etcd-ca, etcd-peer-tls-key, etcd-peer-tls-leaf
+    etcd-server-tls-key <- node-base
+    etcd-server-tls-leaf <- ^etcd-ca, etcd-server-tls-key
+    etcd-server-tls <- etcd-account, ^etcd-ca, etcd-server-tls-key, etcd-server-tls-leaf
+    etcd <- ^etcd-ca, etcd-identity, etcd-membership, etcd-peer-tls, etcd-server-tls
+    map etcd.client_url <- *etcd
+    etcd-ready <- *etcd, etcd-ca, map etcd.client_url
+    ");
     assert_eq!(compiled.warnings, []);
     let etcd = &compiled.graph.roles["etcd"];
     assert_eq!((etcd.timeout, &etcd.executor), (300, &Executor::Agent));
@@ -164,7 +185,10 @@ fn parameters_reach_inputs_and_set_beats_them() {
     let graph = fixture.compile().expect("compiles").graph;
     let Source::Layers { base, .. } = &graph.roles["etcd"].inputs["data_dir"].source else { panic!("layers") };
     let base = base.as_ref().expect("a value");
-    assert_eq!((&base.value, base.layer, base.by.as_str()), (&json!("/srv/etcd"), Layer::Workload, "workload etcd-cluster"));
+    assert_eq!(
+        (&base.value, base.layer, base.by.as_str()),
+        (&json!("/srv/etcd"), Layer::Workload, "workload etcd-cluster")
+    );
     // What the user's input takes, the forwarded one takes too.
     let Source::Layers { groups, .. } = &graph.roles["etcd-peer-tls-key"].inputs["directory"].source else {
         panic!("layers")

@@ -7,12 +7,9 @@ use serde_json::{Value, json};
 use crate::compile::bind::{BindInput, Bindings, ExistingNode, bind_nodes};
 use crate::diagnostic::Diagnostic;
 
-fn bind(
-    nodes: Value,
-    existing: &BTreeMap<String, ExistingNode>,
-    highest: u32,
-) -> Result<Bindings, Vec<Diagnostic>> {
-    let document = serde_json::from_value(json!({"deployment": "blue", "workload": "w", "nodes": nodes})).expect("document");
+fn bind(nodes: Value, existing: &BTreeMap<String, ExistingNode>, highest: u32) -> Result<Bindings, Vec<Diagnostic>> {
+    let document =
+        serde_json::from_value(json!({"deployment": "blue", "workload": "w", "nodes": nodes})).expect("document");
     let workload = serde_json::from_value(json!({
         "workload": "w", "version": "1.0.0",
         "groups": {"m": {"count": {"default": 3, "minimum": 1, "maximum": 5, "odd": true}}, "n": {}},
@@ -36,9 +33,8 @@ fn created_nodes_keep_their_names_and_no_index_is_used_twice() {
     let first = bind(json!({"m": {"provider": "lab"}}), &BTreeMap::new(), 0).expect("binds");
     assert_eq!(first.groups["m"].create, ["blue-m-1", "blue-m-2", "blue-m-3"]);
     // One was destroyed since, and the count grew.
-    let existing: BTreeMap<_, _> = ["blue-m-1", "blue-m-3"]
-        .map(|name| (name.to_owned(), node(json!({}), Some(("blue", "m")), true)))
-        .into();
+    let existing: BTreeMap<_, _> =
+        ["blue-m-1", "blue-m-3"].map(|name| (name.to_owned(), node(json!({}), Some(("blue", "m")), true))).into();
     let grown = bind(json!({"m": {"provider": "lab", "count": 3}}), &existing, 4).expect("binds");
     assert_eq!(grown.groups["m"].existing, ["blue-m-1", "blue-m-3"]);
     assert_eq!((grown.groups["m"].create.as_slice(), grown.groups["m"].highest), (&["blue-m-5".to_owned()][..], 5));

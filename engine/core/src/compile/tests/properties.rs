@@ -72,9 +72,10 @@ fn by_keys<'g>(graph: &'g Graph, vertex: Vertex<'g>, choices: &BTreeMap<&'g str,
     let keys = &graph.roles[vertex.0].above;
     let mut above: BTreeSet<Vertex> = keys.same.iter().map(|role| (role.as_str(), vertex.1)).collect();
     for role in &keys.anywhere {
-        let nodes = graph.roles[role].bound.iter().filter(|node| {
-            keys.within.get(role).is_none_or(|groups| groups.contains(&graph.nodes[*node].group))
-        });
+        let nodes = graph.roles[role]
+            .bound
+            .iter()
+            .filter(|node| keys.within.get(role).is_none_or(|groups| groups.contains(&graph.nodes[*node].group)));
         above.extend(nodes.map(|node| (role.as_str(), node.as_str())));
     }
     for (chooser, roles) in &keys.chosen {

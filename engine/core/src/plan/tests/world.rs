@@ -96,7 +96,8 @@ fn evaluate(graph: &Graph, role: &GraphRole, node: &str, before: Option<&Seen>, 
                 .iter()
                 .filter(|node| group.as_ref().is_none_or(|group| graph.nodes[*node].group == *group))
                 .collect();
-            let kept = before.and_then(|seen| seen.outputs["node"].as_str()).filter(|old| all.iter().any(|node| node == old));
+            let kept =
+                before.and_then(|seen| seen.outputs["node"].as_str()).filter(|old| all.iter().any(|node| node == old));
             let choice = kept.map(str::to_owned).or_else(|| all.first().map(|node| (*node).clone()));
             Map::from_iter([("node".to_owned(), json!(choice))])
         }
@@ -122,8 +123,8 @@ fn work(graph: &Graph, role: &GraphRole, node: &str, before: Option<&Seen>, abov
     let outputs = role.outputs.iter().map(|(name, output)| {
         let value = match &output.value {
             Some(template) => render_with(template, &plain).expect("renders"),
-            // What is found out hangs on some of the inputs only, so that cutoff happens.
-            None => json!({"found": role.name, "on": node, "of": plain.keys().len()}),
+            // What is found out does not hang on the values of inputs, so that cutoff happens.
+            None => json!(format!("{} on {node} of {}", role.name, plain.len())),
         };
         (name.clone(), value)
     });
@@ -133,9 +134,12 @@ fn work(graph: &Graph, role: &GraphRole, node: &str, before: Option<&Seen>, abov
 fn gather(graph: &Graph, of: &Gathered, group: Option<&str>, above: &Vertices) -> BTreeMap<String, Value> {
     let in_group = |node: &str| group.is_none_or(|group| graph.nodes.get(node).is_some_and(|node| node.group == group));
     match of {
-        Gathered::Fact { fact, .. } => {
-            graph.nodes.keys().filter(|node| in_group(node)).map(|node| (node.clone(), facts(node)[fact].clone())).collect()
-        }
+        Gathered::Fact { fact, .. } => graph
+            .nodes
+            .keys()
+            .filter(|node| in_group(node))
+            .map(|node| (node.clone(), facts(node)[fact].clone()))
+            .collect(),
         Gathered::Output { role, output, path, .. } => {
             let members = above.get(role).into_iter().flatten().filter(|(node, _)| in_group(node));
             members
