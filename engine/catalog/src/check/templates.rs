@@ -11,7 +11,7 @@ use engine_core::template::{self, Syntax, TemplateError};
 use serde_json::Value;
 
 use super::files;
-use super::role::actions;
+use super::role::{actions, saved};
 use crate::load::RoleSource;
 use crate::report::{Report, known};
 
@@ -32,7 +32,7 @@ pub(crate) fn check(role: &RoleSource, report: &Report<'_>) {
         let mut visible = inputs.clone();
         for (index, one) in all.iter().enumerate() {
             step(role, one, &format!("/{action}/{index}"), &visible, report);
-            visible.extend(one.save.clone());
+            visible.extend(saved(one).map(str::to_owned));
         }
     }
 }
