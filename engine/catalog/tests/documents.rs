@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine_catalog::{Kind, check, load, load_folders, schema, scaffold_role};
+use engine_catalog::{Kind, check, load, load_folders, scaffold_role, schema};
 use engine_core::diagnostic::Diagnostic;
 
 /// The top of the tree.
@@ -82,7 +82,8 @@ fn broken_documents_say_what_is_wrong() {
     // A circle is told once, at the first of its roles.
     let all_told: String = by_document.values().map(|found| told(found)).collect();
     let silent = documents(&broken).into_iter().filter(|name| !by_document.contains_key(name));
-    let silent: Vec<String> = silent.filter(|name| !all_told.contains(name.trim_start_matches("bundle-roles-"))).collect();
+    let silent: Vec<String> =
+        silent.filter(|name| !all_told.contains(name.trim_start_matches("bundle-roles-"))).collect();
     assert_eq!(silent, Vec::<String>::new(), "nothing is said of these");
 }
 
@@ -90,7 +91,8 @@ fn broken_documents_say_what_is_wrong() {
 fn documents(broken: &Path) -> Vec<String> {
     let list = |folder: &str| -> Vec<String> {
         let entries = std::fs::read_dir(broken.join(folder)).expect(folder);
-        let names = entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().trim_end_matches(".yaml").to_owned());
+        let names = entries
+            .map(|entry| entry.expect("entry").file_name().to_string_lossy().trim_end_matches(".yaml").to_owned());
         names.map(|name| format!("{}-{name}", folder.replace('/', "-"))).collect()
     };
     ["bundle/roles", "bundle/workloads", "deployments"].into_iter().flat_map(list).collect()
@@ -100,7 +102,8 @@ fn documents(broken: &Path) -> Vec<String> {
 fn broken_documents_leave_the_rest_alone() {
     let loaded = load(&[top().join("tests/documents/broken/bundle")]);
     assert!(loaded.catalog.roles.contains_key("etcd"));
-    let errors: Vec<&str> = loaded.diagnostics.iter().filter(|one| one.is_error()).filter_map(|one| one.file.as_deref()).collect();
+    let errors: Vec<&str> =
+        loaded.diagnostics.iter().filter(|one| one.is_error()).filter_map(|one| one.file.as_deref()).collect();
     for role in loaded.catalog.roles.values() {
         assert!(!errors.contains(&role.source.as_str()), "{} has errors and is in the catalog", role.source);
     }
@@ -109,7 +112,8 @@ fn broken_documents_leave_the_rest_alone() {
 #[test]
 fn a_new_role_loads_clean() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("bundle.yaml"), "bundle: mine\nversion: 1.0.0\nneeds: {core: ^1}\n").expect("written");
+    std::fs::write(folder.path().join("bundle.yaml"), "bundle: mine\nversion: 1.0.0\nneeds: {core: ^1}\n")
+        .expect("written");
     for (path, text) in scaffold_role("my-role") {
         let path = folder.path().join(path);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
@@ -142,9 +146,13 @@ fn deployments_are_read_with_all_that_is_wrong() {
     let text = std::fs::read_to_string(top().join("docs/examples/ssh.yaml")).expect("there");
     let read = engine_catalog::read_deployment(&text, "ssh.yaml").expect("clean");
     assert_eq!(read[0].deployment, "blue");
-    let nodes = engine_catalog::read_nodes("node: a\naddress: 10.0.0.1\n---\nnode: b\naddress: 10.0.0.2\n", "nodes.yaml").expect("clean");
+    let nodes =
+        engine_catalog::read_nodes("node: a\naddress: 10.0.0.1\n---\nnode: b\naddress: 10.0.0.2\n", "nodes.yaml")
+            .expect("clean");
     assert_eq!(nodes.len(), 2);
-    let found = engine_catalog::read_deployment("deployment: A\nworkload: x\nexpires: 2h\n---\nworkload: y\n", "f.yaml").expect_err("three");
+    let found =
+        engine_catalog::read_deployment("deployment: A\nworkload: x\nexpires: 2h\n---\nworkload: y\n", "f.yaml")
+            .expect_err("three");
     insta::assert_snapshot!(told(&found), @r"
     f.yaml:1:13: error[wrong-value]: `A` does not have the right form (at /deployment); expected a name of lower case letters, digits and single dashes, at most 27 long
     f.yaml:3:1: error[unknown-key]: `expires` is not a known key (at /expires); expected one of `about`, `deployment`, `expires_in`, `imports`, `moved`, `nodes`, `parameters`, `policy`, `profiles`, `set`, `workload`

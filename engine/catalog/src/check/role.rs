@@ -14,7 +14,12 @@ use crate::report::{Report, known};
 pub(crate) fn check(role: &RoleSource, sources: &Sources, report: &Report<'_>) {
     let doc = &role.doc;
     if doc.role != role.folder {
-        report.wrong("name-mismatch", "/role", format!("the role `{}` stands in the folder `{}`", doc.role, role.folder), format!("`{}`", role.folder));
+        report.wrong(
+            "name-mismatch",
+            "/role",
+            format!("the role `{}` stands in the folder `{}`", doc.role, role.folder),
+            format!("`{}`", role.folder),
+        );
     }
     text::version(&doc.version, "/version", report);
     if doc.is.is_some() {
@@ -64,9 +69,16 @@ fn place(doc: &RoleDoc, report: &Report<'_>) {
         return;
     };
     match (&doc.at, &doc.driver) {
-        (At::Engine, None) => report.wrong("missing-driver", "/at", "nothing says what the engine is to do", "a `driver`"),
+        (At::Engine, None) => {
+            report.wrong("missing-driver", "/at", "nothing says what the engine is to do", "a `driver`")
+        }
         (At::OwnNode | At::One { .. }, Some(driver)) => {
-            report.wrong("wrong-place", "/driver", format!("the driver `{driver}` works in the engine"), "`at: engine` beside it");
+            report.wrong(
+                "wrong-place",
+                "/driver",
+                format!("the driver `{driver}` works in the engine"),
+                "`at: engine` beside it",
+            );
         }
         _ => {}
     }
@@ -76,13 +88,22 @@ fn place(doc: &RoleDoc, report: &Report<'_>) {
     }
     let steps = actions(doc).next();
     if let (Some(_), Some((action, _))) = (&doc.driver, steps) {
-        report.error("wrong-place", &format!("/{action}"), "a driver brings apply, check and remove; steps beside it would never run");
+        report.error(
+            "wrong-place",
+            &format!("/{action}"),
+            "a driver brings apply, check and remove; steps beside it would never run",
+        );
     }
     if doc.driver.is_none()
         && doc.apply.is_none()
         && let Some((action, _)) = steps
     {
-        report.wrong("missing-key", &format!("/{action}"), "there is nothing to check or remove without `apply`", "`apply` beside it");
+        report.wrong(
+            "missing-key",
+            &format!("/{action}"),
+            "there is nothing to check or remove without `apply`",
+            "`apply` beside it",
+        );
     }
     if let (Some(_), Some(_)) = (&doc.remove, &doc.remove_only) {
         report.error("two-sources", "/remove_only", "`remove` and `remove_only` exclude each other");
@@ -92,7 +113,9 @@ fn place(doc: &RoleDoc, report: &Report<'_>) {
 /// Does every name stand for a role or an interface?
 pub(crate) fn names_exist(names: &[String], pointer: &str, sources: &Sources, report: &Report<'_>) {
     for (index, name) in names.iter().enumerate() {
-        let is_known = sources.roles.contains_key(name) || sources.interfaces.contains_key(name) || sources.unreadable.contains(name);
+        let is_known = sources.roles.contains_key(name)
+            || sources.interfaces.contains_key(name)
+            || sources.unreadable.contains(name);
         if !is_known {
             let at = if pointer.ends_with("/role") { pointer.to_owned() } else { format!("{pointer}/{index}") };
             let all = sources.roles.keys().chain(sources.interfaces.keys()).map(String::as_str);
@@ -121,7 +144,12 @@ fn inputs(doc: &RoleDoc, sources: &Sources, report: &Report<'_>) {
     }
     if let At::One { role, .. } = &doc.at {
         if !sources.roles.contains_key(role) && !sources.unreadable.contains(role) {
-            report.wrong("unknown-role", "/at", format!("there is no role `{role}`"), known(sources.roles.keys().map(String::as_str)));
+            report.wrong(
+                "unknown-role",
+                "/at",
+                format!("there is no role `{role}`"),
+                known(sources.roles.keys().map(String::as_str)),
+            );
         }
     }
 }
@@ -146,7 +174,12 @@ fn outputs(doc: &RoleDoc, report: &Report<'_>) {
                 report.error("two-sources", &pointer, format!("`{name}` has a `value` and is set by a step"));
             }
             (None, Some(set)) if !set.contains(name.as_str()) && doc.driver.is_none() => {
-                report.wrong_key("output-not-set", &pointer, format!("nothing sets the output `{name}`"), "a `value`, or an `output` step");
+                report.wrong_key(
+                    "output-not-set",
+                    &pointer,
+                    format!("nothing sets the output `{name}`"),
+                    "a `value`, or an `output` step",
+                );
             }
             (Some(value), _) if !uses::has_template(value) && check_schema(&output.schema).is_ok() => {
                 report.problems(&format!("{pointer}/value"), validate(&output.schema, value));
@@ -162,7 +195,12 @@ fn outputs(doc: &RoleDoc, report: &Report<'_>) {
         }
         Some(output) => {
             if let Fit::DoesNotFit { .. } = fit(&output.schema, &json!({"type": "string", "format": "date-time"})) {
-                report.wrong("wrong-type", "/renew_at", format!("the output `{renew_at}` is not a time"), "{type: string, format: date-time}");
+                report.wrong(
+                    "wrong-type",
+                    "/renew_at",
+                    format!("the output `{renew_at}` is not a time"),
+                    "{type: string, format: date-time}",
+                );
             }
         }
     }
@@ -176,7 +214,9 @@ fn set_by_steps<'d>(doc: &'d RoleDoc, report: &Report<'_>) -> Option<BTreeSet<&'
         for (index, step) in steps.iter().enumerate() {
             let (values, below) = match step.kind.as_str() {
                 "output" => (Some(&step.args), "output"),
-                "run" if saved(step).is_none() => (step.args.pointer("/output/schema/properties"), "run/output/schema/properties"),
+                "run" if saved(step).is_none() => {
+                    (step.args.pointer("/output/schema/properties"), "run/output/schema/properties")
+                }
                 _ => (None, ""),
             };
             let Some(values) = values else { continue };
@@ -208,12 +248,21 @@ fn provides(doc: &RoleDoc, sources: &Sources, report: &Report<'_>) {
         for (output, schema) in wanted {
             match doc.outputs.get(output) {
                 None => {
-                    report.wrong("interface-not-met", &pointer, format!("the interface `{name}` has an output `{output}`, this role has none"), format!("an output `{output}`"));
+                    report.wrong(
+                        "interface-not-met",
+                        &pointer,
+                        format!("the interface `{name}` has an output `{output}`, this role has none"),
+                        format!("an output `{output}`"),
+                    );
                 }
                 Some(own) => {
                     if let Fit::DoesNotFit { place, reason } = fit(&own.schema, schema) {
                         let place = if place.is_empty() { String::new() } else { format!(" at {place}") };
-                        report.error("interface-not-met", &format!("/outputs/{output}/schema"), format!("it does not fit the output `{output}` of the interface `{name}`: {reason}{place}"));
+                        report.error(
+                            "interface-not-met",
+                            &format!("/outputs/{output}/schema"),
+                            format!("it does not fit the output `{output}` of the interface `{name}`: {reason}{place}"),
+                        );
                     }
                 }
             }

@@ -55,10 +55,18 @@ fn counts(doc: &WorkloadDoc, report: &Report<'_>) {
         }
         let Some(default) = count.default else { continue };
         if default < count.minimum || count.maximum.is_some_and(|maximum| default > maximum) {
-            report.error("wrong-value", &format!("{pointer}/default"), format!("{default} is not between `minimum` and `maximum`"));
+            report.error(
+                "wrong-value",
+                &format!("{pointer}/default"),
+                format!("{default} is not between `minimum` and `maximum`"),
+            );
         }
         if count.odd && default % 2 == 0 {
-            report.error("wrong-value", &format!("{pointer}/default"), format!("{default} is not odd, which the group asks for"));
+            report.error(
+                "wrong-value",
+                &format!("{pointer}/default"),
+                format!("{default} is not odd, which the group asks for"),
+            );
         }
     }
 }
@@ -67,7 +75,8 @@ fn milestone(doc: &WorkloadDoc, group: &str, bound: &BoundRole, pointer: &str, s
     let name = &bound.role;
     let Some(role) = sources.roles.get(name) else {
         if !sources.unreadable.contains(name) {
-            let milestones = sources.roles.values().filter(|role| role.doc.milestone).map(|role| role.doc.role.as_str());
+            let milestones =
+                sources.roles.values().filter(|role| role.doc.milestone).map(|role| role.doc.role.as_str());
             report.wrong("unknown-role", pointer, format!("there is no role `{name}`"), known(milestones));
         }
         return;
@@ -76,12 +85,22 @@ fn milestone(doc: &WorkloadDoc, group: &str, bound: &BoundRole, pointer: &str, s
         return;
     }
     if !role.doc.milestone {
-        report.wrong("not-a-milestone", pointer, format!("`{name}` is no milestone: others pull it in"), "`milestone: true` in the role");
+        report.wrong(
+            "not-a-milestone",
+            pointer,
+            format!("`{name}` is no milestone: others pull it in"),
+            "`milestone: true` in the role",
+        );
     }
     match (role.doc.runs, group) {
         (Some(Runs::Node), "deployment") => {
             let groups = known(doc.groups.keys().map(String::as_str));
-            report.wrong("wrong-group", pointer, format!("`{name}` runs on nodes"), format!("a group of nodes: {groups}"));
+            report.wrong(
+                "wrong-group",
+                pointer,
+                format!("`{name}` runs on nodes"),
+                format!("a group of nodes: {groups}"),
+            );
         }
         (Some(Runs::Deployment), group) if group != "deployment" => {
             report.wrong("wrong-group", pointer, format!("`{name}` runs once for the deployment"), "`deployment`");
@@ -120,7 +139,9 @@ fn choices(doc: &WorkloadDoc, sources: &Sources, report: &Report<'_>) {
         }
         let chosen: Vec<(String, &String)> = match choice {
             Choice::Everywhere(role) => vec![(pointer, role)],
-            Choice::ByGroup(groups) => groups.iter().map(|(group, role)| (format!("{pointer}/{group}"), role)).collect(),
+            Choice::ByGroup(groups) => {
+                groups.iter().map(|(group, role)| (format!("{pointer}/{group}"), role)).collect()
+            }
         };
         let provides = |role: &&RoleSource| role.doc.provides.contains(interface);
         for (pointer, role) in chosen {
@@ -151,7 +172,12 @@ fn exports(doc: &WorkloadDoc, sources: &Sources, report: &Report<'_>) {
             None if role.broken => {}
             None => {
                 let outputs = known(role.doc.outputs.keys().map(String::as_str));
-                report.wrong("unknown-output", &pointer, format!("`{}` has no output `{output}`", wire.supplier), outputs);
+                report.wrong(
+                    "unknown-output",
+                    &pointer,
+                    format!("`{}` has no output `{output}`", wire.supplier),
+                    outputs,
+                );
             }
             Some(found) => {
                 if let Reach::Never(why) = schema_at(&found.schema, &wire.path) {
@@ -164,7 +190,14 @@ fn exports(doc: &WorkloadDoc, sources: &Sources, report: &Report<'_>) {
 
 /// Parameters that are read and not declared, and those that are declared and not read.
 fn parameters(doc: &WorkloadDoc, report: &Report<'_>) {
-    let declared: BTreeSet<&str> = doc.parameters.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let declared: BTreeSet<&str> = doc
+        .parameters
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
+        .collect();
     let mut read = BTreeSet::new();
     for (group, bound) in &doc.roles {
         for (index, role) in bound.iter().enumerate() {
@@ -183,7 +216,11 @@ fn parameters(doc: &WorkloadDoc, report: &Report<'_>) {
         }
     }
     for name in declared.into_iter().filter(|name| !read.contains(*name)) {
-        report.warning("unused-parameter", &format!("/parameters/properties/{name}"), format!("nothing reads the parameter `{name}`"));
+        report.warning(
+            "unused-parameter",
+            &format!("/parameters/properties/{name}"),
+            format!("nothing reads the parameter `{name}`"),
+        );
     }
 }
 
@@ -192,7 +229,12 @@ fn only_parameters(value: &Value, pointer: &str, report: &Report<'_>) {
     match template::undeclared_in_value(value) {
         Ok(names) => {
             for name in names.iter().filter(|name| *name != "parameters") {
-                report.wrong("undefined-variable", pointer, format!("nothing called `{name}` can be seen here"), "`parameters.NAME`");
+                report.wrong(
+                    "undefined-variable",
+                    pointer,
+                    format!("nothing called `{name}` can be seen here"),
+                    "`parameters.NAME`",
+                );
             }
         }
         Err(error) => report.error(error.code(), pointer, error.to_string()),

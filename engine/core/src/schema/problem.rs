@@ -54,7 +54,10 @@ pub(super) fn collect(validator: &Validator, schema: &Value, value: &Value, secr
 pub(super) fn of_meta(error: &ValidationError<'_>) -> String {
     match (error.kind(), error.instance_path().as_str().rsplit_once('/')) {
         (ValidationErrorKind::AnyOf { .. }, Some((_, "type"))) => {
-            format!("{} is not a type; expected one of string, integer, number, boolean, object, array, null", quoted(error.instance()))
+            format!(
+                "{} is not a type; expected one of string, integer, number, boolean, object, array, null",
+                quoted(error.instance())
+            )
         }
         (ValidationErrorKind::Format { format }, _) => format!("{} is not a valid {format}", quoted(error.instance())),
         _ => error.to_string(),
@@ -103,7 +106,10 @@ impl Reader<'_> {
             Kind::Enum { options } => {
                 let known = options.as_array().map(|all| all.iter().map(quoted).collect::<Vec<_>>().join(", "));
                 let message = format!("{} is not one of the allowed values", self.shown(error));
-                vec![Problem { expected: known.map(|known| format!("one of {known}")), ..self.one(error, message, "enum") }]
+                vec![Problem {
+                    expected: known.map(|known| format!("one of {known}")),
+                    ..self.one(error, message, "enum")
+                }]
             }
             Kind::Constant { expected_value } => {
                 let message = format!("{} is not the expected value", self.shown(error));
@@ -129,7 +135,9 @@ impl Reader<'_> {
             Kind::MinLength { limit: 1 } | Kind::MinItems { limit: 1 } | Kind::MinProperties { limit: 1 } => {
                 vec![self.one(error, format!("{} is empty", self.subject(error)), "minimum")]
             }
-            Kind::UniqueItems => vec![self.one(error, format!("{} has an element twice", self.subject(error)), "uniqueItems")],
+            Kind::UniqueItems => {
+                vec![self.one(error, format!("{} has an element twice", self.subject(error)), "uniqueItems")]
+            }
             _ => {
                 let message = if self.secret { error.masked().to_string() } else { error.to_string() };
                 vec![self.one(error, message, "other")]
@@ -145,7 +153,8 @@ impl Reader<'_> {
     fn no_form(&self, error: &ValidationError<'_>) -> Problem {
         let keys = self.choice_of_keys(error);
         if keys.is_empty() {
-            let titles: Vec<&str> = self.branches(error).iter().filter_map(|branch| branch.get("title")?.as_str()).collect();
+            let titles: Vec<&str> =
+                self.branches(error).iter().filter_map(|branch| branch.get("title")?.as_str()).collect();
             let problem = self.one(error, format!("{} has none of the allowed forms", self.subject(error)), "anyOf");
             let expected = problem.expected.clone().or_else(|| (!titles.is_empty()).then(|| titles.join(", or ")));
             return Problem { expected, ..problem };
@@ -169,13 +178,19 @@ impl Reader<'_> {
 
     /// The branches of the choice that refused.
     fn branches(&self, error: &ValidationError<'_>) -> &[Value] {
-        self.schema.pointer(error.schema_path().as_str()).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+        self.schema
+            .pointer(error.schema_path().as_str())
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 
     /// Where every branch of a choice only requires one key: these keys.
     fn choice_of_keys(&self, error: &ValidationError<'_>) -> Vec<&str> {
         let only_key = |branch: &'_ Value| match branch.as_object() {
-            Some(object) if object.len() == 1 => object.get("required")?.as_array()?.first()?.as_str().map(str::to_owned),
+            Some(object) if object.len() == 1 => {
+                object.get("required")?.as_array()?.first()?.as_str().map(str::to_owned)
+            }
             _ => None,
         };
         let branches = self.branches(error);
@@ -199,7 +214,10 @@ impl Reader<'_> {
     /// `title` of what belongs under a key that is missing.
     fn title_of_key(&self, error: &ValidationError<'_>, key: &str) -> Option<String> {
         let declared = self.refusing(error)?.get("properties")?.get(key)?;
-        let named = declared.get("$ref").and_then(Value::as_str).and_then(|target| self.schema.pointer(target.strip_prefix('#')?));
+        let named = declared
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|target| self.schema.pointer(target.strip_prefix('#')?));
         Some(declared.get("title").or_else(|| named?.get("title"))?.as_str()?.to_owned())
     }
 
@@ -214,7 +232,9 @@ impl Reader<'_> {
         match near {
             Some((_, key)) => Some(format!("`{key}`")),
             None if known.is_empty() => Some("no keys".to_owned()),
-            None => Some(format!("one of {}", known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", "))),
+            None => {
+                Some(format!("one of {}", known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")))
+            }
         }
     }
 
