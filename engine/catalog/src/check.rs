@@ -6,6 +6,7 @@ pub(crate) mod deployment;
 pub(crate) mod files;
 pub(crate) mod paths;
 pub(crate) mod role;
+pub(crate) mod templates;
 pub(crate) mod text;
 pub(crate) mod uses;
 pub(crate) mod wires;

@@ -6,7 +6,7 @@ use engine_core::diagnostic::Diagnostic;
 use engine_core::document::DeploymentDoc;
 use engine_core::schema::Validators;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use crate::bundle::core_bundle;
 use crate::report::Report;
@@ -75,16 +75,45 @@ static SCHEMAS: LazyLock<Vec<(Kind, Value, String)>> = LazyLock::new(|| {
         .map(|kind| {
             let mut schema = read(kind.name());
             if kind == Kind::Role {
-                // `$ref: step.json` is resolved by the identifier, so that editors find the file too.
-                let mut step = read("step");
-                step["$id"] = json!("step.json");
-                schema["$defs"]["step"] = step;
+                embed(&mut schema, read("step"));
             }
             let text = serde_json::to_string_pretty(&schema).expect("a value");
             (kind, schema, text)
         })
         .collect()
 });
+
+/// Makes the schema of roles complete: `$ref: step.json`, which editors follow, becomes a definition of its own.
+fn embed(role: &mut Value, mut step: Value) {
+    let definitions = match step.as_object_mut().and_then(|step| step.remove("$defs")) {
+        Some(Value::Object(definitions)) => definitions,
+        _ => Map::new(),
+    };
+    redirect(role, &|target: &str| (target == "step.json").then(|| "#/$defs/step".to_owned()));
+    let inner = |target: &str| target.strip_prefix("#/$defs/").map(|name| format!("#/$defs/step-{name}"));
+    redirect(&mut step, &inner);
+    role["$defs"]["step"] = step;
+    for (name, mut definition) in definitions {
+        redirect(&mut definition, &inner);
+        role["$defs"][format!("step-{name}")] = definition;
+    }
+}
+
+/// Rewrites `$ref`s.
+fn redirect(schema: &mut Value, to: &dyn Fn(&str) -> Option<String>) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, to)),
+        Value::Object(object) => {
+            for (key, item) in object {
+                match item.as_str().filter(|_| key == "$ref").and_then(to) {
+                    Some(target) => *item = Value::String(target),
+                    None => redirect(item, to),
+                }
+            }
+        }
+        _ => {}
+    }
+}
 
 static VALIDATORS: LazyLock<Validators> = LazyLock::new(Validators::default);
 

@@ -290,7 +290,10 @@ impl Sources {
         let roles = self
             .roles
             .iter()
-            .filter(|(_, role)| !role.broken && !broken.contains(role.file.as_str()))
+            .filter(|(_, role)| {
+                let folder = role.file.trim_end_matches("role.yaml");
+                !role.broken && !broken.iter().any(|file| file.starts_with(folder))
+            })
             .map(|(name, role)| {
                 let content = digest::content(&role.doc, &role.files);
                 let role = CatalogRole {

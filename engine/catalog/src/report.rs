@@ -64,6 +64,11 @@ impl<'a> Report<'a> {
         self.found.borrow_mut().push(diagnostic);
     }
 
+    /// A finding that knows its own file.
+    pub(crate) fn elsewhere(&self, diagnostic: Diagnostic) {
+        self.found.borrow_mut().push(diagnostic);
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.found.borrow().iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
@@ -76,7 +81,7 @@ pub(crate) fn known<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     names.sort_unstable();
     names.dedup();
     match names.as_slice() {
-        [] => "there are none".to_owned(),
+        [] => "nothing: there are none".to_owned(),
         [only] => format!("`{only}`"),
         several => {
             let more = if several.len() > MOST { ", …" } else { "" };

@@ -85,6 +85,8 @@ fn refused(error: serde_saphyr::Error) -> Box<Diagnostic> {
     let text = error.without_snippet().to_string();
     // The place is said by the diagnostic.
     let message = text.split(" at line ").next().unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+    // The parser speaks to programmers about its options; people who write documents have none.
+    let message = message.split(", set ").next().unwrap_or_default().to_owned();
     let mut diagnostic = Diagnostic::error("invalid-yaml", "", message);
     diagnostic.line = place.map(|place| place.line);
     diagnostic.column = place.map(|place| place.column);

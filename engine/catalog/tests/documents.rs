@@ -66,8 +66,9 @@ fn broken_documents_say_what_is_wrong() {
     for one in found {
         let file = one.file.clone().expect("each names its file");
         let file = Path::new(&file).strip_prefix(&broken).expect("only of these").display().to_string();
-        let document =
-            file.trim_end_matches(".yaml").trim_end_matches("/role").trim_end_matches("/workload").replace('/', "-");
+        let document: Vec<&str> = file.trim_end_matches(".yaml").split('/').collect();
+        let parts = if document[0] == "bundle" && document[1] != "schemas" { 3 } else { document.len() };
+        let document = document[..parts.min(document.len())].join("-");
         by_document.entry(document).or_default().push(Diagnostic { file: Some(file), ..one });
     }
     assert!(by_document.len() >= 25, "{}", by_document.len());
@@ -78,7 +79,11 @@ fn broken_documents_say_what_is_wrong() {
     for (document, found) in &by_document {
         settings.bind(|| insta::assert_snapshot!(document.as_str(), told(found)));
     }
-    let silent: Vec<String> = documents(&broken).into_iter().filter(|name| !by_document.contains_key(name)).collect();
+    // A circle is told once, at the first of its roles.
+    let all_told: String = by_document.values().map(|found| told(found)).collect();
+    let silent = documents(&broken).into_iter().filter(|name| !by_document.contains_key(name));
+    let silent: Vec<String> =
+        silent.filter(|name| !all_told.contains(name.trim_start_matches("bundle-roles-"))).collect();
     assert_eq!(silent, Vec::<String>::new(), "nothing is said of these");
 }
 
@@ -148,5 +153,9 @@ fn deployments_are_read_with_all_that_is_wrong() {
     let found =
         engine_catalog::read_deployment("deployment: A\nworkload: x\nexpires: 2h\n---\nworkload: y\n", "f.yaml")
             .expect_err("three");
-    insta::assert_snapshot!(told(&found), @"");
+    insta::assert_snapshot!(told(&found), @r"
+    f.yaml:1:13: error[wrong-value]: `A` does not have the right form (at /deployment); expected a name of lower case letters, digits and single dashes, at most 27 long
+    f.yaml:3:1: error[unknown-key]: `expires` is not a known key (at /expires); expected one of `about`, `deployment`, `expires_in`, `imports`, `moved`, `nodes`, `parameters`, `policy`, `profiles`, `set`, `workload`
+    f.yaml:5:1: error[missing-key]: `deployment` is missing; expected a name of lower case letters, digits and single dashes, at most 27 long
+    ");
 }

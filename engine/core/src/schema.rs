@@ -91,6 +91,12 @@ pub fn check(schema: &Value) -> Result<(), SchemaError> {
     compile(schema).map(drop)
 }
 
+/// Some value that a schema admits, if one is found: the default where it has one, else something plain.
+pub fn example(schema: &Value) -> Option<Value> {
+    let admits = compile(schema).ok()?;
+    witness::samples(schema, 4).into_iter().find(|value| admits.is_valid(value))
+}
+
 /// The schema of what `each` gathers: an array of at least so many elements.
 pub fn wrap_each(schema: &Value, at_least: usize) -> Value {
     let mut wrapped = json!({"type": "array", "items": schema});
@@ -110,17 +116,17 @@ pub fn wrap_map(schema: &Value, at_least: usize) -> Value {
 }
 
 fn compile(schema: &Value) -> Result<Validator, SchemaError> {
-    let fail = |pointer: &str, message: String| SchemaError { pointer: pointer.to_owned(), message };
-    jsonschema::meta::options()
-        .validate(schema)
-        .map_err(|error| fail(error.instance_path().as_str(), error.to_string()))?;
+    // Building validates the schema by the meta-schema first.
     jsonschema::options()
         .with_draft(Draft::Draft202012)
         .should_validate_formats(true)
         .with_pattern_options(PatternOptions::regex())
         .offline()
         .build(schema)
-        .map_err(|error| fail(error.instance_path().as_str(), error.to_string()))
+        .map_err(|error| SchemaError {
+            pointer: error.instance_path().as_str().to_owned(),
+            message: problem::of_meta(&error),
+        })
 }
 
 #[cfg(test)]

@@ -37,6 +37,15 @@ pub(crate) fn check(role: &RoleSource, report: &Report<'_>) {
     }
 }
 
+/// The template files that a step renders, as far as they are there.
+pub(crate) fn templates_of(role: &RoleSource, step: &Step) -> Vec<String> {
+    let templates = named(step).filter(|(argument, ..)| *argument == "template");
+    templates
+        .filter_map(|(_, folder, name)| Some((folder, names_of(role, name).ok()?)))
+        .flat_map(|(folder, names)| names.into_iter().map(move |name| format!("{folder}/{name}")))
+        .collect()
+}
+
 /// The paths that a name may stand for; what is missing is reported.
 fn look_up(role: &RoleSource, folder: &str, name: &str, pointer: &str, report: &Report<'_>) -> Vec<String> {
     if folder == "files" && (name.contains("://") || name.starts_with('/')) {

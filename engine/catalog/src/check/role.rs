@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use engine_core::document::{At, RoleDoc, Runs, Scope, Step, Wire};
-use engine_core::schema::{Fit, fit, validate};
+use engine_core::schema::{Fit, check as check_schema, fit, validate};
 use serde_json::{Value, json};
 
-use super::{files, text, uses, wires};
+use super::{files, templates, text, uses, wires};
 use crate::load::{RoleSource, Sources};
 use crate::report::{Report, known};
 
@@ -36,6 +36,7 @@ pub(crate) fn check(role: &RoleSource, sources: &Sources, report: &Report<'_>) {
     outputs(doc, report);
     provides(doc, sources, report);
     files::check(role, report);
+    templates::check(role, report);
 }
 
 /// The actions of a role that have steps.
@@ -43,6 +44,11 @@ pub(crate) fn actions(doc: &RoleDoc) -> impl Iterator<Item = (&'static str, &[St
     [("apply", &doc.apply), ("check", &doc.check), ("remove", &doc.remove), ("remove_only", &doc.remove_only)]
         .into_iter()
         .filter_map(|(name, steps)| Some((name, steps.as_deref()?)))
+}
+
+/// The name under which later steps see the result: `as` beside the step or in it.
+pub(crate) fn saved(step: &Step) -> Option<&str> {
+    step.save.as_deref().or_else(|| step.args.get("as")?.as_str().filter(|_| step.kind != "output"))
 }
 
 fn only_preset_keys(role: &RoleSource, report: &Report<'_>) {
@@ -131,7 +137,9 @@ fn inputs(doc: &RoleDoc, sources: &Sources, report: &Report<'_>) {
                 let message = "an input that is fed by a wire takes no default";
                 report.error("two-sources", &format!("{pointer}/default"), message);
             }
-            report.problems(&format!("{pointer}/default"), validate(&input.schema, default));
+            if check_schema(&input.schema).is_ok() {
+                report.problems(&format!("{pointer}/default"), validate(&input.schema, default));
+            }
         }
     }
     if let At::One { role, .. } = &doc.at {
@@ -173,7 +181,7 @@ fn outputs(doc: &RoleDoc, report: &Report<'_>) {
                     "a `value`, or an `output` step",
                 );
             }
-            (Some(value), _) if !uses::has_template(value) => {
+            (Some(value), _) if !uses::has_template(value) && check_schema(&output.schema).is_ok() => {
                 report.problems(&format!("{pointer}/value"), validate(&output.schema, value));
             }
             _ => {}
@@ -206,7 +214,7 @@ fn set_by_steps<'d>(doc: &'d RoleDoc, report: &Report<'_>) -> Option<BTreeSet<&'
         for (index, step) in steps.iter().enumerate() {
             let (values, below) = match step.kind.as_str() {
                 "output" => (Some(&step.args), "output"),
-                "run" if step.save.is_none() => {
+                "run" if saved(step).is_none() => {
                     (step.args.pointer("/output/schema/properties"), "run/output/schema/properties")
                 }
                 _ => (None, ""),

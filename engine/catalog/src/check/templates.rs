@@ -11,7 +11,7 @@ use engine_core::template::{self, Syntax, TemplateError};
 use serde_json::Value;
 
 use super::files;
-use super::role::actions;
+use super::role::{actions, saved};
 use crate::load::RoleSource;
 use crate::report::{Report, known};
 
@@ -32,7 +32,7 @@ pub(crate) fn check(role: &RoleSource, report: &Report<'_>) {
         let mut visible = inputs.clone();
         for (index, one) in all.iter().enumerate() {
             step(role, one, &format!("/{action}/{index}"), &visible, report);
-            visible.extend(one.save.clone());
+            visible.extend(saved(one).map(str::to_owned));
         }
     }
 }
@@ -62,12 +62,23 @@ fn step(role: &RoleSource, step: &Step, pointer: &str, visible: &BTreeSet<String
 }
 
 /// Reports names that are not visible, at the text that reads them.
-fn judge(names: Result<BTreeSet<String>, TemplateError>, visible: &BTreeSet<String>, within: &Value, pointer: &str, report: &Report<'_>) {
+fn judge(
+    names: Result<BTreeSet<String>, TemplateError>,
+    visible: &BTreeSet<String>,
+    within: &Value,
+    pointer: &str,
+    report: &Report<'_>,
+) {
     match names {
         Ok(names) => {
             for name in names.difference(visible) {
                 let at = format!("{pointer}{}", first_reader(within, name).unwrap_or_default());
-                report.wrong("undefined-variable", &at, format!("nothing called `{name}` can be seen here"), seen(visible));
+                report.wrong(
+                    "undefined-variable",
+                    &at,
+                    format!("nothing called `{name}` can be seen here"),
+                    seen(visible),
+                );
             }
         }
         Err(error) => report.error(error.code(), pointer, error.to_string()),
@@ -86,9 +97,9 @@ fn first_reader(value: &Value, name: &str) -> Option<String> {
             .iter()
             .enumerate()
             .find_map(|(index, item)| first_reader(item, name).map(|below| format!("/{index}{below}"))),
-        Value::Object(object) => object
-            .iter()
-            .find_map(|(key, item)| first_reader(item, name).map(|below| format!("/{}{below}", crate::yaml::escape(key)))),
+        Value::Object(object) => object.iter().find_map(|(key, item)| {
+            first_reader(item, name).map(|below| format!("/{}{below}", crate::yaml::escape(key)))
+        }),
         _ => None,
     }
 }
@@ -96,9 +107,9 @@ fn first_reader(value: &Value, name: &str) -> Option<String> {
 /// Where a word first stands in a text by itself, as the number of bytes before it.
 fn word(text: &str, name: &str) -> Option<usize> {
     let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.match_indices(name).map(|(at, _)| at).find(|at| {
-        !text[..*at].ends_with(part) && !text[at + name.len()..].starts_with(part)
-    })
+    text.match_indices(name)
+        .map(|(at, _)| at)
+        .find(|at| !text[..*at].ends_with(part) && !text[at + name.len()..].starts_with(part))
 }
 
 /// A template file: its findings point into it.
@@ -116,7 +127,12 @@ fn file(role: &RoleSource, path: &str, text: &str, visible: &BTreeSet<String>, r
     match template::undeclared(text, Syntax::Plain) {
         Ok(names) => {
             for name in names.difference(visible) {
-                tell("undefined-variable", format!("nothing called `{name}` can be seen here"), word(text, name), Some(seen(visible)));
+                tell(
+                    "undefined-variable",
+                    format!("nothing called `{name}` can be seen here"),
+                    word(text, name),
+                    Some(seen(visible)),
+                );
             }
         }
         Err(error) => tell(error.code(), error.to_string(), None, None),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use engine_core::document::workload::Choice;
 use engine_core::document::{BoundRole, Runs, Wire, WorkloadDoc};
 use engine_core::schema::{Reach, check as check_schema, schema_at, validate};
+use engine_core::template;
 use serde_json::Value;
 
 use super::{text, uses, wires};
@@ -187,19 +188,56 @@ fn exports(doc: &WorkloadDoc, sources: &Sources, report: &Report<'_>) {
     }
 }
 
-/// Parameters that nobody reads.
+/// Parameters that are read and not declared, and those that are declared and not read.
 fn parameters(doc: &WorkloadDoc, report: &Report<'_>) {
-    let declared = doc.parameters.get("properties").and_then(Value::as_object);
-    let mut texts = Vec::new();
-    doc.roles.values().flatten().flat_map(|bound| bound.with.values()).for_each(|value| strings(value, &mut texts));
-    for name in declared.into_iter().flat_map(|all| all.keys()) {
-        if !texts.iter().any(|text| reads_parameter(text, name)) {
-            report.warning(
-                "unused-parameter",
-                &format!("/parameters/properties/{name}"),
-                format!("nothing reads the parameter `{name}`"),
-            );
+    let declared: BTreeSet<&str> = doc
+        .parameters
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let mut read = BTreeSet::new();
+    for (group, bound) in &doc.roles {
+        for (index, role) in bound.iter().enumerate() {
+            for (name, value) in &role.with {
+                let pointer = format!("/roles/{group}/{index}/{}/with/{name}", role.role);
+                let mut texts = Vec::new();
+                strings(value, &mut texts);
+                let names: BTreeSet<String> = texts.into_iter().flat_map(parameter_names).collect();
+                for name in names.iter().filter(|name| !declared.contains(name.as_str())) {
+                    let message = format!("the workload has no parameter `{name}`");
+                    report.wrong("undefined-variable", &pointer, message, known(declared.iter().copied()));
+                }
+                read.extend(names);
+                only_parameters(value, &pointer, report);
+            }
         }
+    }
+    for name in declared.into_iter().filter(|name| !read.contains(*name)) {
+        report.warning(
+            "unused-parameter",
+            &format!("/parameters/properties/{name}"),
+            format!("nothing reads the parameter `{name}`"),
+        );
+    }
+}
+
+/// Templates of a workload see `parameters` and nothing else.
+fn only_parameters(value: &Value, pointer: &str, report: &Report<'_>) {
+    match template::undeclared_in_value(value) {
+        Ok(names) => {
+            for name in names.iter().filter(|name| *name != "parameters") {
+                report.wrong(
+                    "undefined-variable",
+                    pointer,
+                    format!("nothing called `{name}` can be seen here"),
+                    "`parameters.NAME`",
+                );
+            }
+        }
+        Err(error) => report.error(error.code(), pointer, error.to_string()),
     }
 }
 
@@ -212,13 +250,16 @@ fn strings<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
     }
 }
 
-fn reads_parameter(text: &str, name: &str) -> bool {
-    text.match_indices("parameters").any(|(at, word)| {
+/// `NAME` of every `parameters.NAME` and `parameters['NAME']` in the templates of a text.
+fn parameter_names(text: &str) -> Vec<String> {
+    if !template::is_template(text) {
+        return Vec::new();
+    }
+    let named = |(at, word): (usize, &str)| {
         let rest = text[at + word.len()..].trim_start();
-        let dotted = rest.strip_prefix('.').and_then(|rest| rest.strip_prefix(name));
-        let after = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        dotted.is_some_and(after)
-            || rest.starts_with(&format!("['{name}']"))
-            || rest.starts_with(&format!("[\"{name}\"]"))
-    })
+        let name = rest.strip_prefix('.').or_else(|| rest.strip_prefix("['")).or_else(|| rest.strip_prefix("[\""))?;
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+        (end > 0).then(|| name[..end].to_owned())
+    };
+    text.match_indices("parameters").filter_map(named).collect()
 }

@@ -50,6 +50,20 @@ pub(super) fn collect(validator: &Validator, schema: &Value, value: &Value, secr
     problems
 }
 
+/// What the meta-schema found, in one sentence.
+pub(super) fn of_meta(error: &ValidationError<'_>) -> String {
+    match (error.kind(), error.instance_path().as_str().rsplit_once('/')) {
+        (ValidationErrorKind::AnyOf { .. }, Some((_, "type"))) => {
+            format!(
+                "{} is not a type; expected one of string, integer, number, boolean, object, array, null",
+                quoted(error.instance())
+            )
+        }
+        (ValidationErrorKind::Format { format }, _) => format!("{} is not a valid {format}", quoted(error.instance())),
+        _ => error.to_string(),
+    }
+}
+
 struct Reader<'a> {
     schema: &'a Value,
     secret: bool,
@@ -71,13 +85,13 @@ impl Reader<'_> {
                 .collect(),
             Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match best(context, at) {
                 Some(branch) => branch.iter().flat_map(|inner| self.read(inner)).collect(),
-                None => {
-                    vec![self.one(error, format!("{} has none of the allowed forms", self.subject(error)), "anyOf")]
-                }
+                None => vec![self.no_form(error)],
             },
+            Kind::OneOfMultipleValid { .. } => vec![self.several_forms(error)],
             Kind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
-                vec![self.one(error, format!("`{key}` is missing"), "required")]
+                let expected = self.title_of_key(error, key);
+                vec![Problem { expected, ..self.one(error, format!("`{key}` is missing"), "required") }]
             }
             Kind::Type { kind } => {
                 let expected = match kind {
@@ -116,10 +130,74 @@ impl Reader<'_> {
                 vec![Problem { pointer: format!("{at}/{}", escape(key)), ..problem }]
             }
             Kind::FalseSchema => vec![self.one(error, format!("{} is not allowed here", self.subject(error)), "false")],
+            Kind::Minimum { limit } => vec![self.limited(error, &format!("below {limit}"))],
+            Kind::Maximum { limit } => vec![self.limited(error, &format!("above {limit}"))],
+            Kind::MinLength { limit: 1 } | Kind::MinItems { limit: 1 } | Kind::MinProperties { limit: 1 } => {
+                vec![self.one(error, format!("{} is empty", self.subject(error)), "minimum")]
+            }
+            Kind::UniqueItems => {
+                vec![self.one(error, format!("{} has an element twice", self.subject(error)), "uniqueItems")]
+            }
             _ => {
                 let message = if self.secret { error.masked().to_string() } else { error.to_string() };
                 vec![self.one(error, message, "other")]
             }
+        }
+    }
+
+    fn limited(&self, error: &ValidationError<'_>, how: &str) -> Problem {
+        self.one(error, format!("{} is {how}", self.shown(error)), "limit")
+    }
+
+    /// None of the branches of a choice.
+    fn no_form(&self, error: &ValidationError<'_>) -> Problem {
+        let keys = self.choice_of_keys(error);
+        if keys.is_empty() {
+            let titles: Vec<&str> =
+                self.branches(error).iter().filter_map(|branch| branch.get("title")?.as_str()).collect();
+            let problem = self.one(error, format!("{} has none of the allowed forms", self.subject(error)), "anyOf");
+            let expected = problem.expected.clone().or_else(|| (!titles.is_empty()).then(|| titles.join(", or ")));
+            return Problem { expected, ..problem };
+        }
+        let list = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        let message = format!("{} has none of the keys of which it takes one", self.subject(error));
+        Problem { expected: Some(format!("one of {list}")), ..self.one(error, message, "required") }
+    }
+
+    /// More than one branch of a choice.
+    fn several_forms(&self, error: &ValidationError<'_>) -> Problem {
+        let keys = self.choice_of_keys(error);
+        let given: Vec<String> =
+            keys.iter().filter(|key| error.instance().get(**key).is_some()).map(|key| format!("`{key}`")).collect();
+        let message = match given.as_slice() {
+            [_, _, ..] => format!("{} exclude each other", given.join(" and ")),
+            _ => format!("{} has several of the allowed forms at once", self.subject(error)),
+        };
+        Problem { expected: Some("only one of them".to_owned()), ..self.one(error, message, "oneOf") }
+    }
+
+    /// The branches of the choice that refused.
+    fn branches(&self, error: &ValidationError<'_>) -> &[Value] {
+        self.schema
+            .pointer(error.schema_path().as_str())
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    }
+
+    /// Where every branch of a choice only requires one key: these keys.
+    fn choice_of_keys(&self, error: &ValidationError<'_>) -> Vec<&str> {
+        let only_key = |branch: &'_ Value| match branch.as_object() {
+            Some(object) if object.len() == 1 => {
+                object.get("required")?.as_array()?.first()?.as_str().map(str::to_owned)
+            }
+            _ => None,
+        };
+        let branches = self.branches(error);
+        if branches.iter().all(|branch| only_key(branch).is_some()) {
+            branches.iter().filter_map(|branch| branch["required"][0].as_str()).collect()
+        } else {
+            Vec::new()
         }
     }
 
@@ -131,6 +209,16 @@ impl Reader<'_> {
     /// `title` of the schema that refused, which our schemas use for "what belongs here".
     fn said_by_schema(&self, error: &ValidationError<'_>) -> Option<String> {
         Some(self.refusing(error)?.get("title")?.as_str()?.to_owned())
+    }
+
+    /// `title` of what belongs under a key that is missing.
+    fn title_of_key(&self, error: &ValidationError<'_>, key: &str) -> Option<String> {
+        let declared = self.refusing(error)?.get("properties")?.get(key)?;
+        let named = declared
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|target| self.schema.pointer(target.strip_prefix('#')?));
+        Some(declared.get("title").or_else(|| named?.get("title"))?.as_str()?.to_owned())
     }
 
     fn refusing(&self, error: &ValidationError<'_>) -> Option<&Value> {
