@@ -223,6 +223,25 @@ async fn load(target: &Target, file: &Path, programs: &Path) -> Result<(), Store
     command.args(["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges", "--dbname", name]);
     command.arg(file);
     run(command, "pg_restore", file).await?;
+    settle_events(target).await
+}
+
+/// Events remember the transaction that wrote them, so that readers pass none over that is still open. Transactions
+/// are counted by each server from its beginning: one that this server has yet to reach would hide its event.
+async fn settle_events(target: &Target) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Database { doing: "settling the events of a backup", source };
+    let mut connection = connect::connect_one(target).await?;
+    let there: bool = sqlx::query_scalar("select to_regclass('event') is not null")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(failed)?;
+    if there {
+        sqlx::query("update event set tx = '1' where tx >= pg_current_xact_id()")
+            .execute(&mut connection)
+            .await
+            .map_err(failed)?;
+    }
+    connect::close(connection).await;
     Ok(())
 }
 

@@ -131,8 +131,8 @@ pub async fn connect(target: &Target, size: u32) -> Result<PgPool, StoreError> {
     let pool = PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(ACQUIRE_LIMIT)
-        .idle_timeout(Duration::from_secs(600))
-        .max_lifetime(Duration::from_secs(3600))
+        .idle_timeout(Duration::from_mins(10))
+        .max_lifetime(Duration::from_hours(1))
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
             Box::pin(async move { Ok(meta.idle_for < IDLE_TRUST || connection.ping().await.is_ok()) })
@@ -205,30 +205,32 @@ pub async fn check_server(target: &Target, connection: &mut PgConnection) -> Res
 mod tests {
     use super::*;
 
-    fn check(url: &str) -> String {
-        match Target::url(url) {
-            Ok(target) => format!("{target:?}"),
-            Err(error) => format!("{}: {error}", error.code()),
-        }
-    }
-
     #[test]
     fn an_address_is_complete_or_refused_and_never_shows_its_password() {
-        insta::assert_snapshot!(
-            [
-                "postgres://me:hush@db.example:6432/plinth",
-                "postgresql://me@localhost/plinth?host=/run/pg",
-                "postgres:///plinth?host=/run/pg&user=me",
-                "postgres:///plinth",
+        let table = [
+            ("postgres://me:hush@db.example:6432/plinth", "Target(the database plinth at db.example:6432)"),
+            ("postgresql://me@localhost/plinth?host=/run/pg", "Target(the database plinth at /run/pg)"),
+            ("postgres:///plinth?host=/run/pg&user=me", "Target(the database plinth at /run/pg)"),
+            ("postgres:///plinth", "it names no host; for a socket say postgres://USER@localhost/NAME?host=/DIRECTORY"),
+            (
                 "postgres://me:hush@/plinth",
-                "postgres://me:hush@db.example",
-                "postgres://me:hush@db.example:port/plinth",
-                "mysql://me:hush@db.example/plinth",
-                "plinth",
-            ]
-            .map(check)
-            .join("\n"),
-            @""
-        );
+                "it names no host; for a socket say postgres://USER@localhost/NAME?host=/DIRECTORY",
+            ),
+            ("postgres://me:hush@db.example", "it names no database"),
+            ("postgres://me:hush@db.example:port/plinth", "invalid port number"),
+            ("mysql://me:hush@db.example/plinth", "it does not begin with postgres:// or postgresql://"),
+            ("plinth", "it does not begin with postgres:// or postgresql://"),
+        ];
+        for (url, expected) in table {
+            let said = match Target::url(url) {
+                Ok(target) => format!("{target:?}"),
+                Err(error) => {
+                    assert_eq!(error.code(), "database-url");
+                    error.to_string()
+                }
+            };
+            assert!(said.ends_with(expected), "{url}: {said}");
+            assert!(!said.contains("hush"), "{said}");
+        }
     }
 }

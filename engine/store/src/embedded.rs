@@ -69,7 +69,7 @@ impl EmbeddedConfig {
             data_dir: data_dir.into(),
             run_as: None,
             binaries: std::env::var_os("PLINTH_POSTGRES_BIN").filter(|path| !path.is_empty()).map(PathBuf::from),
-            start_within: Duration::from_secs(60),
+            start_within: Duration::from_mins(1),
             durable: true,
         }
     }

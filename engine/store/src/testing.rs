@@ -194,24 +194,27 @@ async fn administer(server: &Embedded, statement: &str) -> Result<(), StoreError
 /// Ends the server when nobody holds `users.lock` any more, not even two seconds later (the next test binary of the
 /// same run), and removes its directory. By the rules of `embedded::sharing`, in the language that outlives us.
 const WATCH: &str = r#"
-exec 7>>"$1/watch.lock" || exit 0
-flock -n 7 || exit 0
-while [ -d "$1" ]; do
-    flock -x "$1/users.lock" true
-    sleep 2
-    (
-        flock 8
-        flock -n -x "$1/users.lock" true || exit 1
-        pid=$(head -n 1 "$1/cluster/postmaster.pid" 2>/dev/null)
-        works() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$1/cluster" ]; }
-        if works "$1"; then kill -QUIT "$pid"; fi
-        while works "$1"; do sleep 0.05; done
-        mv "$1" "$1.gone" && rm -rf "$1.gone"
-    ) 8>>"$1/starting.lock" && break
-done
+(
+    exec 7>>"$1/watch.lock" || exit 0
+    flock -n 7 || exit 0
+    while [ -d "$1" ]; do
+        flock -x "$1/users.lock" true
+        sleep 2
+        (
+            flock 8
+            flock -n -x "$1/users.lock" true || exit 1
+            pid=$(head -n 1 "$1/cluster/postmaster.pid")
+            works() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$1/cluster" ]; }
+            if works "$1"; then kill -QUIT "$pid"; fi
+            while works "$1"; do sleep 0.05; done
+            mv "$1" "$1.gone" && rm -rf "$1.gone"
+        ) 8>>"$1/starting.lock" && break
+    done
+) &
 "#;
 
 fn watch(base: &Path) -> Result<(), StoreError> {
+    // The shell leaves the loop behind and ends at once.
     Command::new("sh")
         .args(["-c", WATCH, "plinth-test-watch"])
         .arg(base)
@@ -220,7 +223,7 @@ fn watch(base: &Path) -> Result<(), StoreError> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
+        .status()
         .map_err(|error| EmbeddedError::io("watch", base, error))?;
     Ok(())
 }

@@ -18,16 +18,15 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
 
 /// By SQLSTATE; see the appendix "PostgreSQL Error Codes" of its manual.
 fn is_transient_state(state: &str) -> bool {
-    match state {
-        // serialization_failure, deadlock_detected, lock_not_available
-        "40001" | "40P01" | "55P03" => true,
+    // serialization_failure, deadlock_detected, lock_not_available
+    matches!(state, "40001" | "40P01" | "55P03")
         // idle_in_transaction_session_timeout: the connection is gone, the work was rolled back
-        "25P03" => true,
+        || state == "25P03"
         // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
-        "57P01" | "57P02" | "57P03" | "57P05" => true,
+        || matches!(state, "57P01" | "57P02" | "57P03" | "57P05")
         // class 08: connection exceptions; class 53: out of connections, memory, disk
-        _ => state.starts_with("08") || state.starts_with("53"),
-    }
+        || state.starts_with("08")
+        || state.starts_with("53")
 }
 
 /// The stable code of an error of a connection, as in docs/ERRORS.md.

@@ -24,7 +24,7 @@ use super::EmbeddedError;
 /// The pause between two looks at a process that is to change.
 pub(super) const LOOK: Duration = Duration::from_millis(10);
 /// How long a fast shutdown may take; it writes a checkpoint.
-const FAST: Duration = Duration::from_secs(60);
+const FAST: Duration = Duration::from_mins(1);
 /// How long the orphans of a dead postmaster get to notice, and an immediate shutdown to work.
 const IMMEDIATE: Duration = Duration::from_secs(5);
 

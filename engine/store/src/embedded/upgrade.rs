@@ -157,6 +157,7 @@ mod tests {
             again.stop().await.unwrap();
         }
     }
+
     /// With one version installed there is nothing to do; with two, such as in PATH, this is the real thing.
     #[tokio::test]
     async fn the_newest_installed_version_gets_the_data() {

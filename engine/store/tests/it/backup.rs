@@ -35,6 +35,9 @@ async fn a_backup_comes_back_as_it_was() {
     let read = backup::restore(target.target(), &file, None).await.unwrap();
     assert_eq!(read, written);
     assert_eq!(digest(&target).await, digest(&source).await);
+    let events = "select count(*) from event where tx < pg_snapshot_xmin(pg_current_snapshot())";
+    let visible: i64 = sqlx::query_scalar(events).fetch_one(target.pool()).await.unwrap();
+    assert_eq!(visible, 1, "no event waits for a transaction of another server");
     let migrated = migrate::run(target.target()).await.unwrap();
     assert_eq!(migrated.from, migrated.to, "nothing is left to migrate");
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use engine_store::{
-    StoreError, connect,
+    connect,
     embedded::{self, Embedded, EmbeddedConfig, Ensured, Stopped, binaries},
 };
 use nix::{sys::signal::Signal, unistd::Uid};
@@ -124,7 +124,7 @@ async fn an_orphan_that_hangs_is_replaced() {
     let orphan = data.postmaster();
     engine.kill();
     send(orphan, Signal::SIGSTOP);
-    let config = EmbeddedConfig { start_within: Duration::from_secs(2), ..data.config() };
+    let config = EmbeddedConfig { start_within: Duration::from_secs(15), ..data.config() };
     let next = Embedded::start(config).await.unwrap();
     assert_ne!(data.postmaster(), orphan);
     remember(&next, 1).await;
@@ -333,6 +333,6 @@ fn the_newest_binaries_are_found_here() {
 #[tokio::test]
 async fn errors_of_the_embedded_one_keep_their_codes() {
     let error = connect::connect_one(&connect::Target::socket("/nowhere".as_ref(), "plinth", "plinth")).await;
-    let error: StoreError = error.unwrap_err();
+    let error = error.unwrap_err();
     assert_eq!((error.code(), error.is_transient()), ("database-unreachable", true));
 }

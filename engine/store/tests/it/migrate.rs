@@ -52,3 +52,19 @@ async fn a_migration_that_was_edited_after_it_was_applied_is_refused() {
     database.pool().execute("update _sqlx_migrations set checksum = 'other' where version = 1").await.unwrap();
     assert_eq!(migrate::run(database.target()).await.unwrap_err().code(), "schema-changed");
 }
+
+/// Each migration has rows of its time; every later migration must keep them and find them good.
+#[tokio::test]
+async fn later_migrations_take_the_rows_of_each_earlier_one() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/data");
+    for version in migrate::MIGRATOR.iter().map(|migration| migration.version) {
+        let rows = folder.join(format!("{version:04}.sql"));
+        let rows = std::fs::read_to_string(&rows).unwrap_or_else(|error| panic!("{}: {error}", rows.display()));
+        let database = Database::empty().await;
+        migrate::MIGRATOR.run_to(version, database.pool()).await.unwrap();
+        database.pool().execute(sqlx::AssertSqlSafe(rows)).await.unwrap();
+        migrate::run(database.target()).await.unwrap();
+        let events: i64 = sqlx::query_scalar("select count(*) from event").fetch_one(database.pool()).await.unwrap();
+        assert!(events > 0);
+    }
+}

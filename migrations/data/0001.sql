@@ -1,0 +1,41 @@
+-- A deployment in the middle of its work, as an engine of schema 1 leaves it.
+insert into engine values
+    ('00000000-0000-7000-8000-000000000001', '0.1.0', 'engine.example', 4711, '2026-01-01T10:00:00Z', '2026-01-01T10:00:30Z');
+insert into deployment (deployment_id, name, workload, state, change, revision, virtual_node, created_at, changed_at) values
+    ('00000000-0000-7000-8000-000000000002', 'blue', 'hello', 'active', 2, 1,
+     '00000000-0000-7000-8000-000000000003', '2026-01-01T10:00:00Z', '2026-01-01T10:00:01Z');
+insert into content values ('sha256:role', '{"role": "greeting"}');
+insert into revision values
+    ('00000000-0000-7000-8000-000000000002', 1, '{"deployment": "blue"}', '{}', '{"greeting": "sha256:role"}', '{}',
+     'root', '2026-01-01T10:00:01Z');
+insert into node (node_id, name, provider, deployment_id, state, created_at, changed_at) values
+    ('00000000-0000-7000-8000-000000000003', 'blue', 'virtual', '00000000-0000-7000-8000-000000000002', 'virtual',
+     '2026-01-01T10:00:00Z', '2026-01-01T10:00:00Z');
+insert into node (node_id, name, provider, deployment_id, group_name, position, state, address, port, host_keys, facts,
+                  created_at, changed_at) values
+    ('00000000-0000-7000-8000-000000000004', 'blue-greeters-1', 'lab', '00000000-0000-7000-8000-000000000002',
+     'greeters', 1, 'up', '10.0.0.1', 22, '["ssh-ed25519 AAAA"]', '{"os": "debian-12"}',
+     '2026-01-01T10:00:00Z', '2026-01-01T10:00:02Z');
+insert into node_index values ('00000000-0000-7000-8000-000000000002', 'greeters', 1);
+insert into vertex (vertex_id, deployment_id, role, node_id, state, goal, armed, touched, rebound, applying, started,
+                    since, wake, applied, outputs, serving, job_id, attempts, code, changed_at) values
+    ('00000000-0000-7000-8000-000000000005', '00000000-0000-7000-8000-000000000002', 'greeting',
+     '00000000-0000-7000-8000-000000000004', 'running', 'present', true, false, false, true, true, 1, false, null, '{}',
+     false, '00000000-0000-7000-8000-000000000006', 1, null, '2026-01-01T10:00:03Z'),
+    ('00000000-0000-7000-8000-000000000007', '00000000-0000-7000-8000-000000000002', 'greeting-ready',
+     '00000000-0000-7000-8000-000000000003', 'active', 'present', false, false, false, false, true, null, false,
+     'sha256:digest', '{"text": "hello"}', true, null, 1, null, '2026-01-01T10:00:03Z');
+insert into tally values ('00000000-0000-7000-8000-000000000002', 'greeting', 1, 0, 0, 0);
+insert into value values ('sha256:value', '["10.0.0.1"]');
+insert into job (job_id, deployment_id, vertex_id, node_id, action, attempt, engine_id, fence, revision, content, digest,
+                 inputs, claimed_at) values
+    ('00000000-0000-7000-8000-000000000006', '00000000-0000-7000-8000-000000000002',
+     '00000000-0000-7000-8000-000000000005', '00000000-0000-7000-8000-000000000004', 'apply', 1,
+     '00000000-0000-7000-8000-000000000001', 1, 1, 'sha256:role', 'sha256:digest', '{"name": "world"}',
+     '2026-01-01T10:00:03Z');
+insert into job_log values
+    ('00000000-0000-7000-8000-000000000006', 1, '2026-01-01T10:00:03Z', 'stdout', 'hello, world');
+insert into event (at, kind, deployment_id, node_id, vertex_id, job_id, principal, detail) values
+    ('2026-01-01T10:00:01Z', 'committed', '00000000-0000-7000-8000-000000000002', null, null, null, 'root', '{}'),
+    ('2026-01-01T10:00:03Z', 'claimed', '00000000-0000-7000-8000-000000000002', '00000000-0000-7000-8000-000000000004',
+     '00000000-0000-7000-8000-000000000005', '00000000-0000-7000-8000-000000000006', 'engine', '{}');
