@@ -328,7 +328,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mine = Stat::read(i32::try_from(std::process::id()).expect("a pid")).expect("this process");
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id");
-        let mut check = |start: &str, boot: &str| {
+        let check = |start: &str, boot: &str| {
             fs::write(folder.path().join("pid"), format!("{} {start} {boot}\n", std::process::id())).expect("written");
             process(folder.path()).is_some()
         };
