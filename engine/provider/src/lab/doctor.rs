@@ -8,7 +8,7 @@ use crate::lab::command::{attempt, tail};
 use crate::lab::{LabConfig, image};
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("systemd-nspawn", "systemd-container"),
     ("debootstrap", "debootstrap"),
     ("iptables", "iptables"),
@@ -19,6 +19,7 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("setsid", "util-linux"),
     ("setpriv", "util-linux"),
     ("flock", "util-linux"),
+    ("nsenter", "util-linux"),
     ("chroot", "coreutils"),
 ];
 
@@ -79,17 +80,18 @@ fn installed(program: &str) -> bool {
         .any(|folder| Path::new(folder).join(program).is_file())
 }
 
+const OVERLAY: &str = "cd \"$1\" && mkdir -p trial/l trial/u trial/w trial/m && \
+    mount -t overlay -o lowerdir=trial/l,upperdir=trial/u,workdir=trial/w trial trial/m";
+const BRIDGE: &str =
+    "ip link add name plb-trial type bridge && ip link add name plv-trial type veth peer name plw-trial";
+const NAT: &str = "iptables -w -t nat -S POSTROUTING && iptables -w -S FORWARD";
+
 /// Tries out what the kernel has to do, in namespaces of their own.
 fn kernel(dir: &Path) -> Vec<String> {
     let mut missing = Vec::new();
     if let Err(error) = fs::create_dir_all(dir) {
         return vec![format!("a folder to write in: {}: {error}", dir.display())];
     }
-    const OVERLAY: &str = "cd \"$1\" && mkdir -p trial/l trial/u trial/w trial/m && \
-        mount -t overlay -o lowerdir=trial/l,upperdir=trial/u,workdir=trial/w trial trial/m";
-    const BRIDGE: &str =
-        "ip link add name plb-trial type bridge && ip link add name plv-trial type veth peer name plw-trial";
-    const NAT: &str = "iptables -w -t nat -S POSTROUTING && iptables -w -S FORWARD";
     let folder = dir.to_string_lossy();
     for (what, own, script) in [
         ("overlay file systems in the lab's folder (module overlay)", "--mount", OVERLAY),

@@ -46,12 +46,17 @@ pub(crate) fn write(
 pub(crate) fn authorize(upper: &Path, keys: &[String]) -> Result<(), Trouble> {
     folder(upper, "root", 0o700)?;
     folder(upper, "root/.ssh", 0o700)?;
+    put(upper, "root/.ssh/authorized_keys", &authorized_keys(keys), 0o600)
+}
+
+/// The file of those who may log in.
+pub(crate) fn authorized_keys(keys: &[String]) -> String {
     let mut text = String::new();
     for key in keys {
         text.push_str(key.trim());
         text.push('\n');
     }
-    put(upper, "root/.ssh/authorized_keys", &text, 0o600)
+    text
 }
 
 /// The name servers of this machine that a node can reach.

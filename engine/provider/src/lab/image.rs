@@ -98,7 +98,6 @@ pub(crate) fn ensure(cache: &Path, suite: &str, mirror: Option<&str>, progress: 
     build(cache, &building, suite, &mirror, progress)?;
     fs::rename(&building, &path).doing("renaming", &building)?;
     remove_tree(&cache.join("downloads"))?;
-    remove_unused(cache, Some(&path))?;
     progress("the base image is ready");
     Ok(path)
 }
@@ -160,17 +159,13 @@ impl Log {
             .spawn()
             .map_err(|source| not_started("setpriv", source))?;
         let output = child.stdout.take().expect("stdout is piped");
-        let mut stage = String::new();
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            writeln!(self.file, "{line}").doing("writing", &self.path)?;
-            // `I: Retrieving…`, `I: Unpacking…`: once for each kind of step, not for each package.
-            let kind = line.strip_prefix("I: ").and_then(|text| text.split_whitespace().next()).unwrap_or("");
-            if !kind.is_empty() && kind != stage {
-                kind.clone_into(&mut stage);
-                progress(line.trim_start_matches("I: "));
-            }
+        let copied = self.copy(BufReader::new(output), progress);
+        if copied.is_err() {
+            // The log can not be written; the build ends with its reader or is ended here.
+            let _ = child.kill();
         }
         let status = child.wait().doing("running", Path::new(&words[0]))?;
+        copied?;
         if status.success() {
             return Ok(());
         }
@@ -180,6 +175,21 @@ impl Log {
             how: format!("{status}, log in {}", self.path.display()),
             said: tail(&said, 12),
         })
+    }
+
+    /// Copies what the command says into the log, and tells of each new kind of step.
+    fn copy(&mut self, output: impl BufRead, progress: &Progress) -> Result<(), Trouble> {
+        let mut stage = String::new();
+        for line in output.lines().map_while(Result::ok) {
+            writeln!(self.file, "{line}").doing("writing", &self.path)?;
+            // `I: Retrieving…`, `I: Unpacking…`: once for each kind of step, not for each package.
+            let kind = line.strip_prefix("I: ").and_then(|text| text.split_whitespace().next()).unwrap_or("");
+            if !kind.is_empty() && kind != stage {
+                kind.clone_into(&mut stage);
+                progress(line.trim_start_matches("I: "));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -245,11 +255,11 @@ fn put(root: &Path, name: &str, text: &str) -> Result<(), Trouble> {
     fs::write(&path, text).doing("writing", &path)
 }
 
-/// Removes the images that no machine runs on, but `keep`. A machine that runs holds a lock on its image.
-pub(crate) fn remove_unused(cache: &Path, keep: Option<&Path>) -> Result<(), Trouble> {
+/// Removes the images that no machine runs on. A machine that runs holds a lock on its image.
+pub(crate) fn remove_unused(cache: &Path) -> Result<(), Trouble> {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         let path = entry.path();
-        if !entry.file_name().to_string_lossy().starts_with("image-") || Some(path.as_path()) == keep {
+        if !entry.file_name().to_string_lossy().starts_with("image-") {
             continue;
         }
         let image = File::open(&path).doing("opening", &path)?;

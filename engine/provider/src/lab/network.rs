@@ -71,6 +71,8 @@ pub(crate) fn remove(folder: &Folder) -> Result<(), Trouble> {
         // Still under its lock: who waits for it finds it gone and makes a new one.
         let folder = Path::new(MEETING);
         fs::remove_dir_all(folder).doing("removing", folder)?;
+        // nspawn's own, if nobody else has anything in it.
+        let _ = fs::remove_dir("/run/systemd/nspawn");
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::lab::{LabConfig, doctor, files, network, packages, state};
 use crate::{Access, NodeStatus};
 
 /// From asking a machine for a reboot to its going down. systemd gives its services 90 seconds to stop.
-const GO_DOWN: Duration = Duration::from_secs(120);
+const GO_DOWN: Duration = Duration::from_mins(2);
 
 /// Pause between two looks at a machine that is going down.
 const LOOK: Duration = Duration::from_millis(10);
@@ -54,9 +54,7 @@ impl Inner {
             let Some(_lock) = folder.lock_node(name)? else { continue };
             let ready = match record.ready.clone() {
                 Some(ready) => {
-                    if machine::process(&folder.node(name)).is_none() {
-                        files::authorize(&folder.node(name).join("upper"), keys)?;
-                    }
+                    Self::authorize(folder, name, keys)?;
                     ready
                 }
                 None => self.furnish(name, &record, &image, subnet, keys)?,
@@ -166,7 +164,7 @@ impl Inner {
         }
         let lock = cache.join("image.lock");
         let _building = state::lock_file(&lock)?;
-        image::remove_unused(cache, None)?;
+        image::remove_unused(cache)?;
         for name in ["packages", "building", "downloads"] {
             remove_tree(&cache.join(name))?;
         }
@@ -212,6 +210,16 @@ impl Inner {
         let ready = Ready { host_keys, layers };
         folder.save_node(name, &NodeRecord { ready: Some(ready.clone()), ..record.clone() })?;
         Ok(ready)
+    }
+
+    /// Lets the keys in, whether the machine runs or not.
+    fn authorize(folder: &Folder, name: &str, keys: &[String]) -> Result<(), Trouble> {
+        let path = folder.node(name);
+        if machine::process(&path).is_some() {
+            machine::authorize(&path, &files::authorized_keys(keys))
+        } else {
+            files::authorize(&path.join("upper"), keys)
+        }
     }
 
     fn forget_layers(&self, folder: &Folder) -> Result<(), Trouble> {

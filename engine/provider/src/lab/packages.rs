@@ -97,7 +97,10 @@ fn packages(folder: &Path) -> Vec<Package> {
         .flatten()
         .flatten()
         .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok().filter(|name| name.ends_with(".deb"))?;
+            let name = entry.file_name().into_string().ok()?;
+            if entry.path().extension().is_none_or(|kind| kind != "deb") {
+                return None;
+            }
             // Of the entry itself, not of what a link in a node may point to.
             let data = entry.metadata().ok().filter(fs::Metadata::is_file)?;
             Some(Package { name, path: entry.path(), size: data.len(), written: data.modified().ok()? })

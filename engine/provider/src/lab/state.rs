@@ -215,7 +215,7 @@ mod tests {
         let id = uuid::Uuid::nil();
         assert!(folder.allocate("a", id).is_err(), "no subnet yet");
         folder.save(&LabRecord { subnet: "10.9.0.0/29".parse().ok(), next: 0 }).expect("saved");
-        let mut take = |name: &str| folder.allocate(name, id).map(|record| record.address.to_string());
+        let take = |name: &str| folder.allocate(name, id).map(|record| record.address.to_string());
         let first: Vec<String> = ["a", "b", "c", "a"].map(|name| take(name).expect("free")).to_vec();
         assert_eq!(first, ["10.9.0.2", "10.9.0.3", "10.9.0.4", "10.9.0.2"]);
         fs::remove_dir_all(folder.node("a")).expect("removed");

@@ -13,7 +13,10 @@ use crate::support::{Key, TestLab, eventually, output, traces};
 async fn a_node_is_a_machine_of_its_own_and_leaves_no_trace() {
     let test = TestLab::new();
     let key = Key::new();
+    test.lab.prepare().await.expect("prepared");
+    let start = Instant::now();
     let access = test.lab.create(&key.request("solo")).await.expect("created");
+    eprintln!("measured: one node in {:?}", start.elapsed());
     // Name, address and identity are its own; the host key is the one that was promised (ssh checks it).
     let said =
         key.ssh(&access, "hostname; cat /etc/machine-id; getent hosts solo; cat /proc/1/comm").expect("logged in");
@@ -32,9 +35,9 @@ async fn a_node_is_a_machine_of_its_own_and_leaves_no_trace() {
     let groups = key.ssh(&access, "cat /proc/1/cgroup").expect("logged in");
     assert!(groups.contains("/init.scope"), "{groups}");
 
-    let machine = fs::read_dir(test.config.dir.join("nodes/solo")).expect("its folder").count();
-    assert!(machine > 0);
+    let start = Instant::now();
     test.lab.destroy("solo").await.expect("destroyed");
+    eprintln!("measured: destroyed in {:?}", start.elapsed());
     assert!(!test.config.dir.join("nodes/solo").exists());
     let left: Vec<String> = traces(&format!("vb-{}", test.id()), &test.config.dir)
         .into_iter()
@@ -81,14 +84,12 @@ async fn a_reboot_from_inside_comes_back_and_a_poweroff_stays_off() {
     let test = TestLab::new();
     let key = Key::new();
     let access = test.lab.create(&key.request("phoenix")).await.expect("created");
-    let boot = "cat /proc/sys/kernel/random/boot_id /run/systemd/machine-id 2>/dev/null; stat -c %Y /proc/1";
     let started = "ps -o lstart= -p 1";
     let before = key.ssh(&access, started).expect("logged in");
     key.ssh(&access, "echo kept >/root/file; sync").expect("written");
-    assert!(key.ssh(&access, boot).is_ok());
     // The connection may end before the command does.
     let _ = key.ssh(&access, "systemctl reboot");
-    let after = eventually("the node is back with a new init", Duration::from_secs(180), || {
+    let after = eventually("the node is back with a new init", Duration::from_mins(3), || {
         key.ssh(&access, started).ok().filter(|now| *now != before)
     });
     assert_ne!(before, after);
@@ -96,7 +97,7 @@ async fn a_reboot_from_inside_comes_back_and_a_poweroff_stays_off() {
     assert!(matches!(test.lab.status("phoenix").await.expect("a status"), NodeStatus::Running { .. }));
     let _ = key.ssh(&access, "systemctl poweroff");
     let mut status = test.lab.status("phoenix").await.expect("a status");
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while status != NodeStatus::Stopped && Instant::now() < deadline {
         status = test.lab.status("phoenix").await.expect("a status");
     }
@@ -115,6 +116,10 @@ async fn machines_outlive_the_engine_and_survive_a_broken_one() {
     let other = Lab::new(test.config.clone());
     assert_eq!(other.status("stays").await.expect("a status"), NodeStatus::Running { access: access.clone() });
     assert_eq!(other.create(&key.request("stays")).await.expect("found"), access);
+    // Asked again with another key, it lets that one in.
+    let second = Key::new();
+    other.create(&second.request("stays")).await.expect("found");
+    assert!(second.ssh(&access, "true").is_ok());
     // Killed from outside it is off, whatever its pid file says, and a create brings it back.
     let folder = test.config.dir.join("nodes/stays");
     let pid = fs::read_to_string(folder.join("pid")).expect("a pid file");
@@ -144,7 +149,8 @@ async fn machines_outlive_the_engine_and_survive_a_broken_one() {
 async fn two_labs_live_side_by_side() {
     let (one, two) = (TestLab::new(), TestLab::new());
     let (a, b) = tokio::join!(one.lab.prepare(), two.lab.prepare());
-    (a.expect("one"), b.expect("two")).0;
+    a.expect("one");
+    b.expect("two");
     assert_ne!(one.id(), two.id());
     let bridges = output("ip", &["-o", "-4", "address"]);
     for id in [one.id(), two.id()] {

@@ -35,11 +35,13 @@ impl Key {
     pub(crate) fn ssh(&self, access: &Access, command: &str) -> Result<String, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let known = folder.path().join("known_hosts");
-        let lines: String =
-            access.host_keys.iter().map(|key| format!("[{}]:{} {key}\n", access.address, access.port)).collect();
         // OpenSSH writes the usual port without brackets.
-        let lines = if access.port == 22 { lines.replace(['[', ']'], "").replace(":22 ", " ") } else { lines };
-        fs::write(&known, lines).expect("written");
+        let host = match access.port {
+            22 => access.address.clone(),
+            port => format!("[{}]:{port}", access.address),
+        };
+        let lines: Vec<String> = access.host_keys.iter().map(|key| format!("{host} {key}\n")).collect();
+        fs::write(&known, lines.concat()).expect("written");
         let output = Command::new("ssh")
             .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=20"])
             .args(["-o", &format!("UserKnownHostsFile={}", known.display()), "-o", "IdentitiesOnly=yes"])
@@ -69,7 +71,7 @@ pub(crate) struct TestLab {
 impl TestLab {
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("plinth-lab-").tempdir_in("/var/tmp").expect("a folder");
-        let config = LabConfig { ready_within: Duration::from_secs(180), ..LabConfig::new(folder.path().join("lab")) };
+        let config = LabConfig { ready_within: Duration::from_mins(3), ..LabConfig::new(folder.path().join("lab")) };
         let missing = Lab::doctor(&config);
         assert!(missing.is_empty(), "this test makes real machines and can not: {}", missing.join("; "));
         let lab = Lab::with_progress(config.clone(), |line| eprintln!("lab: {line}"));
