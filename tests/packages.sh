@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that tests on real parts need, saying which and why; does nothing when all are there.
+set -euo pipefail
+
+declare -A why=(
+    [postgresql]="the engine's database"
+    [openssh-server]="hosts that are reached by SSH"
+    [openssh-client]="keys for them"
+    [sudo]="hosts whose user is not root"
+    [debootstrap]="base image of lab nodes"
+    [systemd-container]="lab nodes"
+    [iptables]="the lab's way to the outside"
+    [iproute2]="the lab's bridge"
+)
+
+missing=()
+for package in "${!why[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+for package in "${missing[@]}"; do
+    echo "installing $package: ${why[$package]}"
+done
+if [ "$(id -u)" != 0 ]; then
+    echo "packages.sh: not root; run: sudo apt-get install ${missing[*]}" >&2
+    exit 1
+fi
+# Debian would make and start a cluster of its own with the package.
+mkdir -p /etc/postgresql-common
+[ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -q -y --no-install-recommends "${missing[@]}"

@@ -1,0 +1,389 @@
+//! The whole engine's decisions without a database: turns over loaded neighbourhoods, a machine that remembers what
+//! was applied, crashes between any two writes, failures, changes. `PLINTH_SEED=n` replays one history.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use engine_core::document::Object;
+use engine_core::graph::{Graph, Kind, Pairing, Source, VIRTUAL};
+use engine_core::id::{JobId, NodeId, VertexId};
+use engine_core::settle::commit::concerned;
+use engine_core::settle::hood::Standing;
+use engine_core::settle::judge::freeze;
+use engine_core::settle::turn::Failure;
+use engine_core::settle::{Claim, Hood, NodeView, Report, Tally, Turn, Vertex, Written};
+use engine_core::state::{Event, Goal, State};
+use engine_core::testing::Dice;
+use engine_core::value::{Layer, Layered};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// A deployment in memory: what the store would hold, and the machines.
+pub(crate) struct World {
+    pub(crate) dice: Dice,
+    pub(crate) graph: Graph,
+    change: i64,
+    ids: u128,
+    nodes: BTreeMap<String, NodeId>,
+    pub(crate) vertices: HashMap<VertexId, Vertex>,
+    tallies: HashMap<String, Tally>,
+    /// Jobs that machines run or have run, until their report is recorded.
+    jobs: BTreeMap<JobId, Claim>,
+    /// How often each job was counted.
+    counted: BTreeMap<JobId, u32>,
+    /// What each vertex's machine holds.
+    machine: HashMap<VertexId, String>,
+    /// Successful applies since the last change, by vertex.
+    pub(crate) applies: HashMap<VertexId, u32>,
+    /// Chance of a failure in percent.
+    pub(crate) failing: usize,
+    /// Chance in percent that a turn's writes are lost with the engine.
+    pub(crate) crashing: usize,
+}
+
+impl World {
+    pub(crate) fn new(graph: Graph, seed: u64) -> Self {
+        let mut world = Self {
+            dice: Dice::new(seed),
+            graph,
+            change: 1,
+            ids: 1,
+            nodes: BTreeMap::new(),
+            vertices: HashMap::new(),
+            tallies: HashMap::new(),
+            jobs: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            machine: HashMap::new(),
+            applies: HashMap::new(),
+            failing: 0,
+            crashing: 0,
+        };
+        for name in world.graph.nodes.keys().cloned().chain([VIRTUAL.to_owned()]).collect::<Vec<_>>() {
+            let id = NodeId(world.id());
+            world.nodes.insert(name, id);
+        }
+        let bind = concerned(None, &world.graph).bind;
+        for (role, node) in bind {
+            let id = VertexId(world.id());
+            world.vertices.insert(id, Vertex::new(id, role, world.nodes[&node]));
+        }
+        let all: Vec<VertexId> = world.vertices.keys().copied().collect();
+        world.events(&all, Event::Bind);
+        world
+    }
+
+    fn id(&mut self) -> Uuid {
+        self.ids += 1;
+        Uuid::from_u128(self.ids)
+    }
+
+    fn view(&self, name: &str, id: NodeId) -> NodeView {
+        let group = self.graph.nodes.get(name).map(|node| node.group.clone()).unwrap_or_default();
+        let facts = json!({"name": name, "address": format!("10.0.0.{}", id.0.as_u128() % 250)});
+        let Value::Object(facts) = facts else { unreachable!("an object") };
+        NodeView { id, name: name.to_owned(), group, standing: Standing::In, ready: true, facts }
+    }
+
+    /// Loads as the store does: the virtual node, and whole nodes of the vertices in question.
+    fn load(&self, vertices: &[VertexId]) -> Hood {
+        let virtual_node = self.nodes[VIRTUAL];
+        let whole: BTreeSet<NodeId> = vertices.iter().map(|id| self.vertices[id].node).chain([virtual_node]).collect();
+        let mut hood = Hood {
+            virtual_node: Some(virtual_node),
+            tallies: self.tallies.clone(),
+            deployment: Object::from_iter([("name".to_owned(), json!("blue"))]),
+            ..Hood::default()
+        };
+        for vertex in self.vertices.values().filter(|vertex| whole.contains(&vertex.node)) {
+            hood.add(vertex.clone());
+        }
+        for (name, id) in self.nodes.iter().filter(|(_, id)| whole.contains(id)) {
+            hood.nodes.insert(*id, self.view(name, *id));
+        }
+        hood.whole = whole;
+        hood
+    }
+
+    fn whole_hood(&self) -> Hood {
+        let all: Vec<VertexId> = self.vertices.keys().copied().collect();
+        let mut hood = self.load(&all);
+        self.load_all_nodes(&mut hood);
+        hood.all_of = self.graph.roles.keys().cloned().collect();
+        hood
+    }
+
+    fn load_all_nodes(&self, hood: &mut Hood) {
+        for (name, id) in &self.nodes {
+            hood.nodes.entry(*id).or_insert_with(|| self.view(name, *id));
+        }
+        hood.all_nodes = true;
+    }
+
+    /// Drives a turn to its end, loading what it wants, and writes it.
+    fn drive(&self, turn: &mut Turn<'_>) {
+        loop {
+            let wants = turn.judge_all();
+            if wants.is_empty() {
+                return;
+            }
+            for vertex in self.vertices.values().filter(|vertex| wants.roles.contains(&vertex.role)) {
+                turn.hood.add(vertex.clone());
+            }
+            self.load_all_nodes(&mut turn.hood);
+            turn.loaded(wants.roles, wants.nodes);
+        }
+    }
+
+    fn write(&mut self, written: Written) {
+        for vertex in written.vertices {
+            assert_eq!(vertex.phase.is_stale(), vertex.since.is_some(), "stale exactly while since is set: {vertex:?}");
+            assert_eq!(
+                vertex.phase.state == State::Running,
+                vertex.job.is_some(),
+                "running exactly while a job is set"
+            );
+            self.vertices.insert(vertex.id, vertex);
+        }
+        for (role, delta) in written.tallies {
+            self.tallies.entry(role).or_default().shift(Tally::default(), delta);
+        }
+        for vertex in self.vertices.values_mut() {
+            if vertex.cause.as_ref().is_some_and(|cause| written.wake.contains(&cause.to_string())) {
+                vertex.wake = true;
+            }
+        }
+        for claim in written.claims {
+            self.nothing_stale_above(&claim);
+            self.jobs.insert(claim.job, claim);
+        }
+        let mut tallies: HashMap<String, Tally> = HashMap::new();
+        for vertex in self.vertices.values() {
+            tallies.entry(vertex.role.clone()).or_default().shift(Tally::default(), Tally::of(vertex.phase));
+        }
+        self.tallies.retain(|_, tally| !tally.is_zero());
+        tallies.retain(|_, tally| !tally.is_zero());
+        assert_eq!(self.tallies, tallies, "tallies are what the rows say");
+    }
+
+    /// Invariant 2, by brute force over the edges and not by the keys above.
+    fn nothing_stale_above(&self, claim: &Claim) {
+        let mut queue = vec![claim.vertex];
+        let mut seen = BTreeSet::new();
+        let removing = claim.remove;
+        while let Some(id) = queue.pop() {
+            let vertex = &self.vertices[&id];
+            if removing {
+                return;
+            }
+            let Some(role) = self.graph.roles.get(&vertex.role) else { continue };
+            for edge in role.parents.iter().filter(|edge| !edge.is_soft()) {
+                let on = |parent: &&Vertex| match edge.pairing {
+                    Pairing::Same => parent.node == vertex.node,
+                    Pairing::FromVirtual | Pairing::All => true,
+                    Pairing::Chosen => false,
+                };
+                for parent in self.vertices.values().filter(|parent| parent.role == edge.parent).filter(on) {
+                    let name = (&vertex.role, &parent.role);
+                    assert!(!parent.phase.holds_readers(), "a job starts while {name:?} is stale above");
+                    if seen.insert(parent.id) {
+                        queue.push(parent.id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn events(&mut self, ids: &[VertexId], event: Event) {
+        let graph = self.graph.clone();
+        let mut turn = Turn::new(&graph, self.load(ids));
+        for id in ids {
+            turn.event(*id, event, self.change, Value::Null).expect("a legal event");
+        }
+        self.drive(&mut turn);
+        let written = turn.finish();
+        self.write(written);
+    }
+
+    /// One turn of some engine. Returns whether there was anything to do.
+    pub(crate) fn turn(&mut self) -> bool {
+        let mut woken: Vec<VertexId> = self.vertices.values().filter(|v| v.wake).map(|v| v.id).collect();
+        let mut ready: Vec<VertexId> =
+            self.vertices.values().filter(|v| v.phase.state == State::Ready).map(|v| v.id).collect();
+        woken.sort_unstable();
+        ready.sort_unstable();
+        let limit = 1 + self.dice.below(6);
+        woken.truncate(limit);
+        let ended: Vec<JobId> = self.jobs.keys().copied().collect();
+        let ended: Vec<JobId> = ended.into_iter().filter(|_| self.dice.chance(50)).collect();
+        if woken.is_empty() && ready.is_empty() && self.jobs.is_empty() {
+            return false;
+        }
+        let reports: Vec<Report> = ended.iter().map(|job| self.perform(*job)).collect();
+        let concerned: Vec<VertexId> =
+            woken.iter().chain(&ready).copied().chain(reports.iter().map(|report| report.vertex)).collect();
+        let graph = self.graph.clone();
+        let mut turn = Turn::new(&graph, self.load(&concerned));
+        for report in &reports {
+            assert!(turn.report(report), "the report of a job that runs is taken");
+            assert!(!turn.report(report), "the same report again is refused");
+        }
+        turn.wake(woken);
+        self.drive(&mut turn);
+        let capacity = self.dice.below(5);
+        let mut ids = self.ids;
+        turn.claim(&ready, capacity, || {
+            ids += 1;
+            JobId(Uuid::from_u128(ids))
+        });
+        self.ids = ids;
+        self.drive(&mut turn);
+        let written = turn.finish();
+        if self.dice.chance(self.crashing) {
+            // The engine dies before its commit: nothing of this turn is there, the jobs' journals still are.
+            return true;
+        }
+        for report in &reports {
+            *self.counted.entry(report.job).or_default() += 1;
+            let vertex = report.vertex;
+            if report.result.is_ok() && !self.jobs[&report.job].remove {
+                *self.applies.entry(vertex).or_default() += 1;
+            }
+            self.jobs.remove(&report.job);
+        }
+        self.write(written);
+        true
+    }
+
+    /// What the machine did for a job: decided by the job id, so that asking again gives the same answer.
+    fn perform(&mut self, job: JobId) -> Report {
+        let claim = self.jobs[&job].clone();
+        if claim.remove {
+            return Report { job, vertex: claim.vertex, result: Ok(Object::new()) };
+        }
+        let mut dice = Dice::new(u64::try_from(job.0.as_u128()).unwrap_or(u64::MAX).wrapping_mul(0x9E37_79B9));
+        if dice.chance(self.failing) {
+            let failure = Failure { code: "step-failed".to_owned(), message: String::new() };
+            return Report { job, vertex: claim.vertex, result: Err(failure) };
+        }
+        self.machine.insert(claim.vertex, claim.frozen.digest.clone());
+        let role = &self.graph.roles[&self.vertices[&claim.vertex].role];
+        let outputs = role.outputs.keys().map(|name| (name.clone(), output(name, &claim.frozen.digest))).collect();
+        Report { job, vertex: claim.vertex, result: Ok(outputs) }
+    }
+
+    /// Runs until nothing moves any more.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..200_000 {
+            if !self.turn() {
+                return;
+            }
+        }
+        panic!("does not come to rest:\n{}", self.table());
+    }
+
+    /// Changes one layered value somewhere and commits. Returns false where there is none.
+    pub(crate) fn change_a_value(&mut self) -> bool {
+        let mut graph = self.graph.clone();
+        let names: Vec<String> = graph.roles.keys().cloned().collect();
+        let Some(name) = self.dice.pick(&names).cloned() else { return false };
+        let value = json!(self.dice.below(1000));
+        let role = graph.roles.get_mut(&name).expect("a role");
+        let Some(base) = role.inputs.values_mut().find_map(|input| match &mut input.source {
+            Source::Layers { base, .. } => Some(base),
+            _ => None,
+        }) else {
+            return false;
+        };
+        *base = Some(Layered { value, layer: Layer::Deployment, by: "test".to_owned() });
+        let concerned = concerned(Some(&self.graph), &graph);
+        assert!(concerned.bind.is_empty() && concerned.unbind.is_empty());
+        self.graph = graph;
+        self.change += 1;
+        self.applies.clear();
+        let ids: Vec<VertexId> = concerned
+            .touch
+            .keys()
+            .map(|(role, node)| {
+                let node = self.nodes[node];
+                self.vertices.values().find(|v| v.role == *role && v.node == node).expect("a vertex").id
+            })
+            .collect();
+        self.events(&ids, Event::Touch);
+        true
+    }
+
+    /// A person retries everything that failed.
+    pub(crate) fn retry_failed(&mut self) {
+        self.change += 1;
+        let failed: Vec<VertexId> =
+            self.vertices.values().filter(|v| v.phase.state == State::Failed).map(|v| v.id).collect();
+        self.events(&failed, Event::Retry);
+    }
+
+    /// Everything leaves.
+    pub(crate) fn unbind_all(&mut self) {
+        self.change += 1;
+        let all: Vec<VertexId> = self.vertices.keys().copied().collect();
+        self.events(&all, Event::Unbind);
+    }
+
+    /// Invariants at rest, everything healed: all active, no cause left, machines hold what an ideal evaluation says.
+    pub(crate) fn assert_converged(&self) {
+        let hood = self.whole_hood();
+        for vertex in self.vertices.values() {
+            assert_eq!(vertex.phase.state, State::Active, "{} is not active:\n{}", vertex.role, self.table());
+            assert!(vertex.cause.is_none() && vertex.job.is_none());
+            let role = &self.graph.roles[&vertex.role];
+            if role.kind == Kind::Work {
+                let ideal = freeze(&hood, vertex, role);
+                assert_eq!(vertex.applied.as_ref(), Some(&ideal.digest), "{} holds what is wanted", vertex.role);
+                assert_eq!(self.machine.get(&vertex.id), Some(&ideal.digest), "{} is what it says", vertex.role);
+            }
+        }
+        assert!(self.counted.values().all(|count| *count == 1), "each job is counted once");
+    }
+
+    /// Every stored cause is true now, and every chain ends in a failure.
+    pub(crate) fn assert_causes(&self) {
+        for vertex in self.vertices.values().filter(|v| v.phase.state == State::Blocked) {
+            let cause = vertex.cause.clone().expect("what is blocked at rest has a cause");
+            let text = cause.to_string();
+            let (kind, rest) = text.split_once(':').expect("a key");
+            let true_now = match kind {
+                "v" | "s" => self.vertices.values().any(|v| v.id.to_string() == rest && v.phase.is_stale()),
+                "r" => self.tallies.get(rest).is_some_and(|tally| tally.stale > 0),
+                "a" => self.tallies.get(rest).is_none_or(|tally| tally.active == 0),
+                other => panic!("unexpected cause {other}"),
+            };
+            assert!(true_now, "{} is held by {text}, which is not so:\n{}", vertex.role, self.table());
+        }
+        let blocked = self.vertices.values().any(|v| v.phase.state == State::Blocked);
+        let failed = self.vertices.values().any(|v| v.phase.state == State::Failed);
+        assert!(failed || !blocked, "somebody is held and nothing failed:\n{}", self.table());
+    }
+
+    /// Nothing is left.
+    pub(crate) fn assert_gone(&self) {
+        let left = self.vertices.values().filter(|v| v.phase.state != State::Gone || v.phase.goal != Goal::Absent);
+        assert_eq!(left.count(), 0, "{}", self.table());
+    }
+
+    fn table(&self) -> String {
+        let name = |id: NodeId| self.nodes.iter().find(|(_, node)| **node == id).map(|(name, _)| name.clone());
+        let mut rows: Vec<String> = self
+            .vertices
+            .values()
+            .map(|v| {
+                let cause = v.cause.as_ref().map(ToString::to_string).unwrap_or_default();
+                let node = name(v.node).unwrap_or_default();
+                format!("{:?} {}/{} {} {cause} wake={}", v.id.0.as_u128(), node, v.role, v.phase.state, v.wake)
+            })
+            .collect();
+        rows.sort();
+        rows.join("\n")
+    }
+}
+
+/// Outputs follow from the inputs; one of them seldom changes, so that cutoff has something to do.
+fn output(name: &str, digest: &str) -> Value {
+    if name == "told" { json!("always the same") } else { json!(format!("{name} of {}", &digest[..8])) }
+}
