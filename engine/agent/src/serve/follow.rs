@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Channel, News, refuse};
+use crate::facts;
 use crate::journal::{Record, Tail};
 use crate::protocol::{Reply, write_frame};
 use crate::state::JobDir;
@@ -94,8 +95,10 @@ fn tell(records: Vec<Record>, seen: u64, output: &mut impl Write) -> io::Result<
         let reply = match record {
             Record::Event { seq, event, .. } if seq > seen => Reply::Event { seq, event },
             Record::Event { .. } => continue,
-            // With more behind it, the node has come back since.
-            Record::Rebooting { boot_id, within, .. } if index + 1 == count => Reply::Rebooting { boot_id, within },
+            // With more behind it, or in another boot, the node has come back since.
+            Record::Rebooting { boot_id, within, .. } if index + 1 == count && boot_id == facts::boot_id() => {
+                Reply::Rebooting { boot_id, within }
+            }
             Record::Rebooting { .. } => continue,
             Record::Done { outcome } => return write_frame(output, &Reply::Done { outcome }).map(|()| true),
         };

@@ -124,8 +124,11 @@ pub(super) fn undo_sysctl(args: &Sysctl, cx: &mut Context<'_>) -> Result<Report>
     let original = cx.ledger.original(&thing).and_then(Value::as_str).map(str::to_owned);
     if let Some(original) = original {
         let key = key(args)?;
-        fs::write(&key, &original).map_err(StepError::io("writing", &key))?;
-        report.diff(&thing, format!("given back, {original}"));
+        let current = fs::read_to_string(&key).unwrap_or_default();
+        if words(&current) != words(&original) {
+            fs::write(&key, &original).map_err(StepError::io("writing", &key))?;
+            report.diff(&thing, format!("given back, {original}"));
+        }
         cx.ledger.note_gone(&thing)?;
     }
     Ok(report)

@@ -1,3 +1,5 @@
+//! What templates give, and what they say when they can not.
+
 use insta::assert_snapshot;
 use serde_json::json;
 
