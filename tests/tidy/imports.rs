@@ -75,7 +75,7 @@ fn sql_stays_in_the_store() {
 #[test]
 fn banned_crates_are_not_in_the_tree() {
     let lock = read(&root().join("Cargo.lock"));
-    let banned = ["aws-lc-sys", "aws-lc-rs", "openssl-sys", "native-tls", "serde_yml", "libsqlite3-sys"];
+    let banned = ["aws-lc-sys", "aws-lc-rs", "openssl-sys", "native-tls", "serde_yml"];
     let found: Vec<String> =
         banned.iter().filter(|name| lock.contains(&format!("name = \"{name}\"\n"))).map(|n| (*n).to_owned()).collect();
     none("banned crates", &found);

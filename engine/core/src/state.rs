@@ -298,7 +298,7 @@ mod tests {
         let mut text = String::new();
         for state in STATES {
             let phase = Phase { state, goal, started: true, applying: goal == Goal::Present, ..Phase::PROPOSED };
-            text += &format!("{state:<9}");
+            text += state.as_str();
             for event in EVENTS {
                 if let Ok(moved) = next(phase, event) {
                     let mut flags = String::new();
@@ -324,13 +324,13 @@ mod tests {
     #[test]
     fn the_table_of_present_vertices() {
         insta::assert_snapshot!(table(Goal::Present), @r"
-        proposed  touch->proposed; unbind->gone; bind->blocked a; lost->gone;
-        blocked   touch->blocked; hold->blocked; same->active; sameasfailed->failed; go->ready; retry->blocked a; unbind->blocked↓; bind->blocked; lost->gone↓;
-        ready     touch->blocked; hold->blocked; same->active; sameasfailed->failed; go->ready; claim->running; retry->ready; unbind->blocked↓; bind->ready; lost->gone↓;
-        running   touch->running touched; done->active; fail->failed; unbind->running↓; bind->running; lost->gone↓;
-        active    touch->blocked; retry->blocked a; unbind->blocked↓; bind->active; lost->gone↓;
-        failed    touch->blocked; retry->blocked a; unbind->blocked↓; bind->failed; lost->gone↓;
-        gone      lost->gone;
+        proposed touch->proposed; unbind->gone; bind->blocked a; lost->gone;
+        blocked touch->blocked; hold->blocked; same->active; sameasfailed->failed; go->ready; retry->blocked a; unbind->blocked↓; bind->blocked; lost->gone↓;
+        ready touch->blocked; hold->blocked; same->active; sameasfailed->failed; go->ready; claim->running; retry->ready; unbind->blocked↓; bind->ready; lost->gone↓;
+        running touch->running touched; done->active; fail->failed; unbind->running↓; bind->running; lost->gone↓;
+        active touch->blocked; retry->blocked a; unbind->blocked↓; bind->active; lost->gone↓;
+        failed touch->blocked; retry->blocked a; unbind->blocked↓; bind->failed; lost->gone↓;
+        gone lost->gone;
         ");
     }
 
@@ -338,12 +338,12 @@ mod tests {
     fn the_table_of_leavers() {
         insta::assert_snapshot!(table(Goal::Absent), @r"
         proposed
-        blocked   touch->blocked↓; hold->blocked↓; go->ready↓; retry->blocked↓; unbind->blocked↓; bind->blocked a; lost->gone↓;
-        ready     touch->ready↓; hold->blocked↓; go->ready↓; claim->running↓; retry->ready↓; unbind->ready↓; bind->blocked a; lost->gone↓;
-        running   touch->running↓; done->gone↓; fail->failed↓; unbind->running↓; bind->running↓ rebound; lost->gone↓;
+        blocked touch->blocked↓; hold->blocked↓; go->ready↓; retry->blocked↓; unbind->blocked↓; bind->blocked a; lost->gone↓;
+        ready touch->ready↓; hold->blocked↓; go->ready↓; claim->running↓; retry->ready↓; unbind->ready↓; bind->blocked a; lost->gone↓;
+        running touch->running↓; done->gone↓; fail->failed↓; unbind->running↓; bind->running↓ rebound; lost->gone↓;
         active
-        failed    touch->failed↓; retry->blocked↓; unbind->failed↓; bind->blocked a; lost->gone↓;
-        gone      lost->gone↓;
+        failed touch->failed↓; retry->blocked↓; unbind->failed↓; bind->blocked a; lost->gone↓;
+        gone lost->gone↓;
         ");
     }
 

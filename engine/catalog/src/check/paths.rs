@@ -1,7 +1,7 @@
 //! `plinth check PATH…`: bundles, single documents, and folders of them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use engine_core::diagnostic::Diagnostic;
 use engine_core::document::DeploymentDoc;
@@ -43,7 +43,7 @@ pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
     let mut found = std::mem::take(&mut sources.found);
     if !plan.only.is_empty() {
         found.retain(|one| {
-            one.file.as_ref().is_some_and(|file| plan.only.iter().any(|only| file.starts_with(only.as_str())))
+            one.file.as_ref().is_some_and(|file| plan.only.iter().any(|only| plain(file).starts_with(plain(only))))
         });
     }
     found.extend(plan.found);
@@ -113,6 +113,11 @@ impl Plan {
             }
         }
     }
+}
+
+/// A path without the `./` that it may begin with; the current folder itself is empty, and so the start of every path.
+fn plain(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// The bundle that a file or folder is part of.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Cause, Hood, NodeView, Vertex};
 use crate::digest;
 use crate::document::{At, Object, OnChange};
-use crate::graph::{Gathered, Graph, GraphRole, Kind, Pairing, RoleName, Source};
+use crate::graph::{Gathered, Graph, GraphRole, Kind, NodeName, Pairing, RoleName, Source};
 use crate::id::NodeId;
 use crate::settle::hood::Standing;
 use crate::state::{Goal, State};
@@ -44,6 +44,8 @@ pub enum Verdict {
     LoadRole(RoleName),
     /// Cannot be judged before all nodes of the deployment are loaded.
     LoadNodes,
+    /// Cannot be judged before this node, which a chooser chose, is loaded whole.
+    LoadNode(NodeName),
 }
 
 /// Judges one vertex. Its node must be loaded whole.
@@ -60,6 +62,9 @@ pub fn judge(graph: &Graph, hood: &Hood, vertex: &Vertex) -> Verdict {
             Some(cause) => Verdict::Hold(cause),
             None => Verdict::Go(Frozen::default()),
         };
+    }
+    if let Some(node) = unseen_choice(hood, role) {
+        return Verdict::LoadNode(node);
     }
     if let Some(cause) = above(hood, vertex, role).or_else(|| before(hood, vertex, role)) {
         return Verdict::Hold(cause);
@@ -133,6 +138,23 @@ fn standing(hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Option<Cause> {
         }
         _ => None,
     }
+}
+
+/// A chosen node that is not loaded, though something on it is read or must be at rest.
+fn unseen_choice(hood: &Hood, role: &GraphRole) -> Option<NodeName> {
+    fn chooser(source: &Source) -> Vec<&RoleName> {
+        match source {
+            Source::Chosen { helper, .. } => vec![helper],
+            Source::ByGroup { groups } => groups.values().flat_map(chooser).collect(),
+            _ => Vec::new(),
+        }
+    }
+    let read = role.inputs.values().flat_map(|input| chooser(&input.source));
+    read.chain(role.above.chosen.keys()).find_map(|helper| {
+        let name = hood.on_virtual(helper)?.outputs.get("node")?.as_str()?;
+        let loaded = hood.nodes.values().any(|node| node.name == name && hood.is_whole(node.id));
+        (!loaded).then(|| name.to_owned())
+    })
 }
 
 /// The nearest stale vertex above: direct parents first, then the keys.

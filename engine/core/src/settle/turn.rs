@@ -12,7 +12,7 @@ use super::judge::{first_active, moves};
 use super::{Cause, Frozen, Hood, Tally, Verdict, Vertex, judge};
 use crate::digest;
 use crate::document::{At, Object, OnChange};
-use crate::graph::{Graph, Kind, Pairing, RoleName};
+use crate::graph::{Graph, Kind, NodeName, Pairing, RoleName};
 use crate::id::{JobId, NodeId, VertexId};
 use crate::state::{Event, Goal, Phase, State, next};
 
@@ -75,12 +75,14 @@ pub struct Wants {
     pub roles: BTreeSet<RoleName>,
     /// All nodes of the deployment.
     pub nodes: bool,
+    /// These nodes, with all their vertices.
+    pub whole: BTreeSet<NodeName>,
 }
 
 impl Wants {
     /// Nothing wanted?
     pub fn is_empty(&self) -> bool {
-        self.roles.is_empty() && !self.nodes
+        self.roles.is_empty() && !self.nodes && self.whole.is_empty()
     }
 }
 
@@ -247,6 +249,11 @@ impl<'g> Turn<'g> {
                 self.waiting.insert(id);
                 return;
             }
+            Verdict::LoadNode(node) => {
+                self.wants.whole.insert(node);
+                self.waiting.insert(id);
+                return;
+            }
             Verdict::Hold(cause) => self.hold(id, cause),
             Verdict::Same => self.same(id),
             Verdict::SameAsFailed => self.moved(id, Event::SameAsFailed, Value::Null),
@@ -314,8 +321,9 @@ impl<'g> Turn<'g> {
         self.succeed(id, was, outputs);
     }
 
-    /// Claims ready vertices, uppermost first, judging each again in this very snapshot.
-    pub fn claim(&mut self, ready: &[VertexId], capacity: usize, mut new_job: impl FnMut() -> JobId) {
+    /// Claims ready vertices, uppermost first, judging each again in this very snapshot. Returns what must be loaded
+    /// to judge the rest; load it and call again.
+    pub fn claim(&mut self, ready: &[VertexId], capacity: usize, mut new_job: impl FnMut() -> JobId) -> Wants {
         let mut order: Vec<(usize, VertexId)> = ready
             .iter()
             .filter_map(|id| self.hood.vertices.get(id))
@@ -325,13 +333,20 @@ impl<'g> Turn<'g> {
         order.sort_unstable();
         for (_, id) in order {
             if self.written.claims.len() >= capacity {
-                return;
+                break;
             }
             match judge(self.graph, &self.hood, &self.hood.vertices[&id]) {
                 Verdict::Go(frozen) => self.take(id, frozen, new_job()),
+                Verdict::LoadRole(role) => {
+                    self.wants.roles.insert(role);
+                }
+                Verdict::LoadNode(node) => {
+                    self.wants.whole.insert(node);
+                }
                 _ => self.judge_one(id),
             }
         }
+        std::mem::take(&mut self.wants)
     }
 
     fn take(&mut self, id: VertexId, frozen: Frozen, job: JobId) {
