@@ -327,12 +327,21 @@ impl World {
         true
     }
 
-    /// A person retries everything that failed.
-    pub(crate) fn retry_failed(&mut self) {
-        self.change += 1;
-        let failed: Vec<VertexId> =
-            self.vertices.values().filter(|v| v.phase.state == State::Failed).map(|v| v.id).collect();
-        self.events(&failed, Event::Retry);
+    /// The faults are mended and a person retries what failed, until nothing is failed any more. Once is not always
+    /// enough: what was held while it failed comes back as failed when its inputs turn out to be the same.
+    pub(crate) fn heal(&mut self) {
+        self.failing = 0;
+        for _ in 0..=self.graph.order.len() {
+            let failed: Vec<VertexId> =
+                self.vertices.values().filter(|v| v.phase.state == State::Failed).map(|v| v.id).collect();
+            if failed.is_empty() {
+                return;
+            }
+            self.change += 1;
+            self.events(&failed, Event::Retry);
+            self.settle();
+        }
+        panic!("retrying does not heal:\n{}", self.table());
     }
 
     /// Everything leaves.
