@@ -1,29 +1,59 @@
-# make test   everything that CI runs: formatting, house rules, unit and property tests, the command itself
-# make system the same on real parts: Postgres, sshd and lab nodes (root, Debian packages)
-# make lint   clippy, warnings as errors
-# make build  the plinth command
+# make demo     an etcd cluster on three lab nodes of this machine, from nothing; make demo-down takes it away
+# make test     everything that CI runs, on real parts: Postgres, sshd, lab nodes (root; installs missing Debian packages)
+# make quick    unit and property tests, house rules, simulation, the command itself: no root, no machines
+# make lint     clippy over everything, warnings as errors
+# make fmt      formatting, as it should be
+# make build    the plinth command (target/debug/plinth) and the agent that it puts on nodes
+# make agent    the agent alone: one static binary
+# make sqlx     what sqlx remembers of queries, after one was changed
+# make packages the Debian packages that tests need
 SHELL := /bin/bash
 CARGO ?= cargo
-# Crates whose tests need nothing but this machine's Rust.
-PLAIN := -p engine-core -p engine-catalog -p api-cli -p tests
-# Crates whose tests start real servers and machines.
-SYSTEM := -p engine-agent -p engine-store -p engine-remote -p engine-provider
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+TRIPLE := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: build test system lint fmt packages
-build:
-	$(CARGO) build -p api-cli
+# Clippy compiles what it looks at, so tests are built by it as they are: our crates once, other crates not at all anew.
+CLIPPY := RUSTC_WORKSPACE_WRAPPER='$(shell rustc --print sysroot)/bin/clippy-driver'
+# Always the whole workspace: cargo chooses the features of dependencies by what is built together, so that `-p` would
+# build most of them once more.
+TESTS := $(CARGO) test --workspace
+
+.PHONY: demo demo-down build agent test quick lint sqlx fmt packages
+demo: packages build
+	tests/demo.sh up
+
+demo-down:
+	tests/demo.sh down
+
+build: agent
+	$(CARGO) build --workspace --bins
+
+# Another profile and other flags, so a folder of its own: nothing here and there is built anew because of the other.
+agent:
+	CARGO_TARGET_DIR='$(TARGET)/agent' RUSTFLAGS='-C target-feature=+crt-static' \
+	    $(CARGO) build --profile agent --package engine-agent --target $(TRIPLE)
+	install '$(TARGET)/agent/$(TRIPLE)/agent/plinth-agent' '$(TARGET)/plinth-agent'
 
 fmt:
 	$(CARGO) fmt --all --check
 
-test: fmt
-	$(CARGO) test $(PLAIN)
+lint:
+	@mkdir -p '$(TARGET)'
+	$(CLIPPY) $(TESTS) --no-run 2>&1 | tee '$(TARGET)/lint.log'; exit $${PIPESTATUS[0]}
+	@! grep -E '^(warning|error)' '$(TARGET)/lint.log' || { echo 'lint: warnings are errors here'; exit 1; }
+
+# What sqlx remembers of every query, for builds without a database. A house rule compares it with the sources.
+sqlx:
+	rm -rf .sqlx && mkdir .sqlx && touch engine/store/src/lib.rs
+	DATABASE_URL="$$(tests/dev-db.sh start)" SQLX_OFFLINE_DIR='$(CURDIR)/.sqlx' SQLX_OFFLINE=false $(CARGO) build --workspace
+
+# The tests that run are what clippy compiled. One failure does not hide the others.
+test: packages agent fmt lint
+	$(CLIPPY) $(TESTS) --no-fail-fast
+
+quick: fmt
+	$(TESTS) --lib --bins
+	$(TESTS) --test documents --test sim --test tidy
 
 packages:
 	tests/packages.sh
-
-system: packages
-	$(CARGO) test $(SYSTEM)
-
-lint:
-	$(CARGO) clippy --workspace --all-targets -- -D warnings

@@ -123,13 +123,14 @@ create table vertex (
     attempts      integer not null default 0,
     code          text,
     changed_at    timestamptz not null,
-    constraint vertex_place unique (deployment_id, role, node_id),
     constraint vertex_running_has_job check ((state = 'running') = (job_id is not null)),
     constraint vertex_stale_has_since
         check ((state in ('blocked', 'ready', 'running', 'failed')) = (since is not null)),
     constraint vertex_cause_while_blocked check (cause is null or state = 'blocked'),
     constraint vertex_failed_has_code check (state <> 'failed' or code is not null)
 );
+-- One that is gone is kept for its history; bound again, the place gets a new vertex.
+create unique index vertex_place on vertex (deployment_id, role, node_id) where state <> 'gone';
 create index vertex_stale on vertex (deployment_id, role, since) where since is not null;
 create index vertex_woken on vertex (deployment_id) where wake;
 create index vertex_ready on vertex (deployment_id) where state = 'ready';
@@ -172,6 +173,10 @@ create table job (
     changed       jsonb not null default '[]',
     cancelled     boolean not null default false,
     seen          bigint not null default 0,
+    -- Of the agent that it was handed to.
+    incarnation   text,
+    -- {"step": 1-based, "of": …, "title": …}
+    progress      jsonb,
     claimed_at    timestamptz not null,
     finished_at   timestamptz,
     outcome       text constraint job_outcome
@@ -199,7 +204,8 @@ create table job_log (
 -- Everything that happened, in the transaction in which it happened.
 create table event (
     seq           bigint generated always as identity primary key,
-    -- Readers only go as far as all older transactions have ended, so that no event is passed over.
+    -- Readers go by (tx, seq), and only as far as all older transactions have ended, so that no event is passed over:
+    -- a number is taken before its transaction ends, and transactions do not end in the order of their numbers.
     tx            xid8 not null default pg_current_xact_id(),
     at            timestamptz not null,
     kind          text not null,
@@ -210,5 +216,6 @@ create table event (
     principal     text not null,
     detail        jsonb not null
 );
-create index event_of_deployment on event (deployment_id, seq);
+create index event_order on event (tx, seq);
+create index event_of_deployment on event (deployment_id, tx, seq);
 create index event_of_vertex on event (vertex_id, seq);

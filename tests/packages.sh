@@ -3,12 +3,20 @@
 set -euo pipefail
 
 declare -A why=(
+    [gcc]="linking"
+    [libc6-dev]="the C library, static for the agent"
     [postgresql]="the engine's database"
     [openssh-server]="hosts that are reached by SSH"
     [openssh-client]="keys for them"
     [sudo]="hosts whose user is not root"
+    [passwd]="users made for a test"
+    [procps]="ending what a test started"
+    [curl]="downloads by the agent"
     [debootstrap]="base image of lab nodes"
+    [debian-archive-keyring]="its signatures"
     [systemd-container]="lab nodes"
+    [util-linux]="their namespaces"
+    [mount]="their file systems"
     [iptables]="the lab's way to the outside"
     [iproute2]="the lab's bridge"
 )

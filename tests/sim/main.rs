@@ -4,7 +4,7 @@
 
 mod world;
 
-use engine_core::testing::generate;
+use engine_core::testing::{Fixture, generate};
 use world::World;
 
 fn number(name: &str) -> Option<u64> {
@@ -50,6 +50,28 @@ fn a_quiet_change_runs_each_vertex_at_most_once() {
                 assert!(world.applies.values().all(|count| *count == 1), "{:?}", world.applies);
             }
         }
+    });
+}
+
+#[test]
+fn nodes_come_and_go_and_a_choice_is_kept_while_it_may_be() {
+    histories(|seed| {
+        let mut world = world(seed);
+        world.settle();
+        let (mut a, mut b) = (world.size("a"), world.size("b"));
+        for _ in 0..4 {
+            let (choices, applied) = (world.choices(), world.applied());
+            // A group that had nodes keeps some: who reads it could not be compiled without.
+            (a, b) = (1 + world.dice.below(4), if b == 0 { 0 } else { 1 + world.dice.below(3) });
+            let mut fixture = generate(seed);
+            fixture.nodes = Fixture::new(fixture.catalog.clone(), &[("a", a), ("b", b)]).nodes;
+            world.resize(fixture.compile().expect("it compiles").graph);
+            world.settle();
+            world.assert_converged();
+            world.assert_choices_kept(&choices);
+            world.assert_no_run_without_a_cause(&applied);
+        }
+        assert_eq!((a, b), (world.size("a"), world.size("b")));
     });
 }
 

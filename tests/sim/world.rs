@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use engine_core::document::Object;
 use engine_core::graph::{Graph, Kind, Pairing, Source, VIRTUAL};
 use engine_core::id::{JobId, NodeId, VertexId};
-use engine_core::settle::commit::concerned;
+use engine_core::settle::commit::{concerned, keep_leavers};
 use engine_core::settle::hood::Standing;
 use engine_core::settle::judge::freeze;
 use engine_core::settle::turn::{Failure, Wants};
@@ -71,6 +71,11 @@ impl World {
         world
     }
 
+    /// What the store still loads.
+    fn present(&self) -> impl Iterator<Item = &Vertex> {
+        self.vertices.values().filter(|vertex| vertex.phase.state != State::Gone)
+    }
+
     fn id(&mut self) -> Uuid {
         self.ids += 1;
         Uuid::from_u128(self.ids)
@@ -93,7 +98,7 @@ impl World {
             deployment: Object::from_iter([("name".to_owned(), json!("blue"))]),
             ..Hood::default()
         };
-        for vertex in self.vertices.values().filter(|vertex| whole.contains(&vertex.node)) {
+        for vertex in self.present().filter(|vertex| whole.contains(&vertex.node)) {
             hood.add(vertex.clone());
         }
         for (name, id) in self.nodes.iter().filter(|(_, id)| whole.contains(id)) {
@@ -104,7 +109,7 @@ impl World {
     }
 
     fn whole_hood(&self) -> Hood {
-        let all: Vec<VertexId> = self.vertices.keys().copied().collect();
+        let all: Vec<VertexId> = self.present().map(|vertex| vertex.id).collect();
         let mut hood = self.load(&all);
         self.load_all_nodes(&mut hood);
         hood.all_of = self.graph.roles.keys().cloned().collect();
@@ -130,11 +135,11 @@ impl World {
     }
 
     fn load_more(&self, turn: &mut Turn<'_>, wants: Wants) {
-        for vertex in self.vertices.values().filter(|vertex| wants.roles.contains(&vertex.role)) {
+        for vertex in self.present().filter(|vertex| wants.roles.contains(&vertex.role)) {
             turn.hood.add(vertex.clone());
         }
         for id in wants.whole.iter().map(|name| self.nodes[name]) {
-            for vertex in self.vertices.values().filter(|vertex| vertex.node == id) {
+            for vertex in self.present().filter(|vertex| vertex.node == id) {
                 turn.hood.add(vertex.clone());
             }
             turn.hood.whole.insert(id);
@@ -151,6 +156,8 @@ impl World {
                 vertex.job.is_some(),
                 "running exactly while a job is set"
             );
+            let quiet = vertex.phase.state != State::Gone || !vertex.wake && vertex.cause.is_none();
+            assert!(quiet, "what is gone asks for nothing any more: {vertex:?}");
             self.vertices.insert(vertex.id, vertex);
         }
         for (role, delta) in written.tallies {
@@ -327,6 +334,99 @@ impl World {
         true
     }
 
+    /// Commits the same roles over other nodes: some come, some leave, all others are judged anew where they read them.
+    pub(crate) fn resize(&mut self, mut graph: Graph) {
+        keep_leavers(&self.graph, &mut graph);
+        let concerned = concerned(Some(&self.graph), &graph);
+        self.change += 1;
+        self.applies.clear();
+        for name in graph.nodes.keys() {
+            if !self.nodes.contains_key(name) {
+                let id = NodeId(self.id());
+                self.nodes.insert(name.clone(), id);
+            }
+        }
+        for (role, node) in &concerned.bind {
+            if self.at(role, node).is_none() {
+                let id = VertexId(self.id());
+                self.vertices.insert(id, Vertex::new(id, role.clone(), self.nodes[node]));
+            }
+        }
+        let mut moves = Vec::new();
+        let unbind = concerned.unbind.iter().map(|place| (place, Event::Unbind));
+        let bind = concerned.bind.iter().map(|place| (place, Event::Bind));
+        let touch = concerned.touch.keys().map(|place| (place, Event::Touch));
+        for ((role, node), event) in unbind.chain(bind).chain(touch) {
+            moves.push((self.at(role, node).expect("a vertex"), event));
+        }
+        self.graph = graph;
+        let ids: Vec<VertexId> = moves.iter().map(|(id, _)| *id).collect();
+        let graph = self.graph.clone();
+        let mut turn = Turn::new(&graph, self.load(&ids));
+        for (id, event) in moves {
+            if event == Event::Touch {
+                turn.touch(id, self.change, &Value::Null);
+            } else {
+                turn.event(id, event, self.change, Value::Null).expect("a legal event");
+            }
+        }
+        let written = turn.finish();
+        self.write(written);
+        // As the store does at a commit.
+        for vertex in self.vertices.values_mut().filter(|vertex| vertex.phase.state == State::Blocked) {
+            vertex.wake = true;
+        }
+    }
+
+    fn at(&self, role: &str, node: &str) -> Option<VertexId> {
+        let node = self.nodes[node];
+        self.present().find(|vertex| vertex.role == role && vertex.node == node).map(|vertex| vertex.id)
+    }
+
+    /// How many nodes a group has.
+    pub(crate) fn size(&self, group: &str) -> usize {
+        self.graph.nodes.values().filter(|node| node.group == group).count()
+    }
+
+    /// The nodes that choosers have chosen.
+    pub(crate) fn choices(&self) -> BTreeMap<String, String> {
+        let chooser = |vertex: &&Vertex| {
+            self.graph.roles.get(&vertex.role).is_some_and(|role| matches!(role.kind, Kind::Chooser { .. }))
+        };
+        let chosen = |vertex: &Vertex| Some((vertex.role.clone(), vertex.outputs.get("node")?.as_str()?.to_owned()));
+        self.present().filter(chooser).filter_map(chosen).collect()
+    }
+
+    /// Invariant 12: who was chosen stays chosen while it may be.
+    pub(crate) fn assert_choices_kept(&self, before: &BTreeMap<String, String>) {
+        let now = self.choices();
+        for (chooser, node) in before {
+            let Some(Kind::Chooser { of, group }) = self.graph.roles.get(chooser).map(|role| &role.kind) else {
+                continue;
+            };
+            let in_group = |of: &str| group.as_ref().is_none_or(|group| self.graph.nodes[of].group == *group);
+            if self.graph.roles[of].bound.contains(node) && in_group(node) {
+                assert_eq!(now.get(chooser), Some(node), "{chooser} chose anew without need:\n{}", self.table());
+            }
+        }
+    }
+
+    /// What the vertices of these nodes have applied, by role and node name.
+    pub(crate) fn applied(&self) -> BTreeMap<(String, NodeId), Option<String>> {
+        self.present().map(|vertex| ((vertex.role.clone(), vertex.node), vertex.applied.clone())).collect()
+    }
+
+    /// Who applied since the last change did so because its inputs are others now.
+    pub(crate) fn assert_no_run_without_a_cause(&self, before: &BTreeMap<(String, NodeId), Option<String>>) {
+        for (id, count) in &self.applies {
+            let vertex = &self.vertices[id];
+            assert_eq!(*count, 1, "{} ran {count} times for one change", vertex.role);
+            if let Some(Some(applied)) = before.get(&(vertex.role.clone(), vertex.node)) {
+                assert_ne!(vertex.applied.as_ref(), Some(applied), "{} ran again with the same inputs", vertex.role);
+            }
+        }
+    }
+
     /// The faults are mended and a person retries what failed, until nothing is failed any more. Once is not always
     /// enough: what was held while it failed comes back as failed when its inputs turn out to be the same.
     pub(crate) fn heal(&mut self) {
@@ -347,14 +447,14 @@ impl World {
     /// Everything leaves.
     pub(crate) fn unbind_all(&mut self) {
         self.change += 1;
-        let all: Vec<VertexId> = self.vertices.keys().copied().collect();
+        let all: Vec<VertexId> = self.present().map(|vertex| vertex.id).collect();
         self.events(&all, Event::Unbind);
     }
 
     /// Invariants at rest, everything healed: all active, no cause left, machines hold what an ideal evaluation says.
     pub(crate) fn assert_converged(&self) {
         let hood = self.whole_hood();
-        for vertex in self.vertices.values() {
+        for vertex in self.present() {
             assert_eq!(vertex.phase.state, State::Active, "{} is not active:\n{}", vertex.role, self.table());
             assert!(vertex.cause.is_none() && vertex.job.is_none());
             let role = &self.graph.roles[&vertex.role];

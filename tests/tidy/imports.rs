@@ -5,15 +5,32 @@ use std::collections::BTreeSet;
 use crate::{none, read, root};
 
 /// The import table of docs/ARCHITECTURE.md: crate, then what of the workspace it may use.
-const TABLE: [(&str, &[&str]); 8] = [
+const TABLE: [(&str, &[&str]); 11] = [
     ("engine/core", &[]),
     ("engine/catalog", &["engine-core"]),
     ("engine/agent", &["engine-core"]),
     ("engine/remote", &["engine-core", "engine-agent"]),
     ("engine/store", &["engine-core"]),
     ("engine/provider", &["engine-core", "engine-store", "engine-agent"]),
-    ("api/cli", &["engine-catalog", "engine-core"]),
-    ("tests", &["engine-core", "engine-catalog", "engine-store", "engine-agent", "engine-remote", "engine-provider"]),
+    (
+        "engine/daemon",
+        &["engine-core", "engine-catalog", "engine-store", "engine-agent", "engine-remote", "engine-provider"],
+    ),
+    ("api/server", &["engine-core", "engine-catalog", "engine-store"]),
+    ("api/client", &["engine-core"]),
+    ("api/cli", &["engine-catalog", "engine-core", "engine-daemon", "engine-store", "api-client", "api-server"]),
+    (
+        "tests",
+        &[
+            "engine-core",
+            "engine-catalog",
+            "engine-store",
+            "engine-agent",
+            "engine-remote",
+            "engine-provider",
+            "engine-daemon",
+        ],
+    ),
 ];
 
 /// Dependencies of a manifest, without those for tests.
@@ -22,12 +39,13 @@ fn dependencies(folder: &str, tests_too: bool) -> BTreeSet<String> {
     let mut section = String::new();
     let mut found = BTreeSet::new();
     for line in manifest.lines() {
+        let wanted = section == "dependencies" || (tests_too && section == "dev-dependencies");
         if let Some(name) = line.strip_prefix('[') {
-            section = name.trim_end_matches(']').to_owned();
-        } else if section == "dependencies" || (tests_too && section == "dev-dependencies") {
-            if let Some((name, _)) = line.split_once(['=', '.']) {
-                found.insert(name.trim().to_owned());
-            }
+            name.trim_end_matches(']').clone_into(&mut section);
+        } else if let Some((name, _)) = line.split_once(['=', '.'])
+            && wanted
+        {
+            found.insert(name.trim().to_owned());
         }
     }
     found

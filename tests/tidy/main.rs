@@ -2,6 +2,9 @@
 
 mod errors;
 mod imports;
+mod licences;
+mod queries;
+mod reference;
 mod source;
 
 use std::fs;

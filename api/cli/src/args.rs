@@ -1,20 +1,40 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
+
+const EXITS: &str = "Exit codes:\n  0 ok   1 failed   2 wrong usage   3 not found   4 conflict   5 timed out waiting   \
+                     6 not let in\n\nThe engine is found by --endpoint and --token, or PLINTH_ENDPOINT and \
+                     PLINTH_TOKEN, or the file that `plinth serve` keeps in its data directory.";
 
 /// A build system for clusters.
 #[derive(Debug, Parser)]
-#[command(name = "plinth", version, arg_required_else_help = true)]
+#[command(name = "plinth", version, arg_required_else_help = true, after_help = EXITS)]
 pub(crate) struct Args {
-    /// How to print the answer.
+    /// How to print the answer; `dot`, `mermaid` and `svg` are for `graph`.
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table, env = "PLINTH_OUTPUT_FORMAT")]
     pub(crate) output: Output,
+    /// Where the engine is.
+    #[command(flatten)]
+    pub(crate) engine: Engine,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Where the engine is, and how to get in.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Engine {
+    /// The engine, such as http://127.0.0.1:7480.
+    #[arg(long, global = true, env = "PLINTH_ENDPOINT", value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// What lets us in.
+    #[arg(long, global = true, env = "PLINTH_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
 }
 
 /// Forms of an answer.
@@ -28,11 +48,28 @@ pub(crate) enum Output {
     Yaml,
     /// Names only, one a line.
     Name,
+    /// Graphviz.
+    Dot,
+    /// Mermaid.
+    Mermaid,
+    /// A picture.
+    Svg,
+}
+
+impl Output {
+    /// Is it a form of a graph and of nothing else?
+    pub(crate) fn is_drawing(self) -> bool {
+        matches!(self, Self::Dot | Self::Mermaid | Self::Svg)
+    }
 }
 
 /// Commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the engine and its API on this machine.
+    #[command(after_help = "Examples:\n  plinth serve                              with a private Postgres\n  \
+        plinth serve --database postgres://plinth@db.example/plinth")]
+    Serve(Serve),
     /// Check bundles, roles, workloads and deployments without a server.
     ///
     /// Prints every problem at once, each with file, line, column, the place in the document, what was expected and a
@@ -44,6 +81,171 @@ pub(crate) enum Command {
         /// Bundle folders, files, or folders of them.
         #[arg(required = true)]
         paths: Vec<PathBuf>,
+    },
+    /// Show what applying a file would do. Changes nothing.
+    #[command(after_help = "Examples:\n  plinth plan blue.yaml\n  \
+        plinth plan blue.yaml --detailed-exitcode   exits with 0: nothing to do, 2: changes, 1: error")]
+    Plan {
+        /// Deployment documents; `-` is standard input.
+        file: PathBuf,
+        /// Exit with 2 if there is something to do.
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Commit the deployments of a file, after showing what that does.
+    #[command(after_help = "Examples:\n  plinth apply blue.yaml\n  \
+        plinth apply blue.yaml --yes --wait   asks nothing, follows to the end, exits with 1 on a failure")]
+    Apply {
+        /// Deployment documents; `-` is standard input.
+        file: PathBuf,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        /// Follow until everything is active, or something failed.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Let everything of a deployment leave, and its own nodes with it.
+    #[command(after_help = "Example:\n  plinth destroy blue --yes --wait")]
+    Destroy {
+        /// The deployment.
+        name: String,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        /// Follow until it is gone, or something failed.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Show where every node role of a deployment stands, and what it waits for.
+    #[command(after_help = "Examples:\n  plinth status blue\n  \
+        plinth status blue --watch   follows until Ctrl-C, which cancels nothing")]
+    Status {
+        /// The deployment.
+        name: String,
+        /// Follow; without a terminal prints what changed, line by line.
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Print the graph of a deployment.
+    #[command(after_help = "Examples:\n  plinth graph blue\n  plinth graph blue -o svg > blue.svg\n  \
+        plinth graph blue -o dot | dot -Tpng > blue.png")]
+    Graph {
+        /// The deployment.
+        name: String,
+    },
+    /// Say why a node role is where it is.
+    #[command(after_help = "Examples:\n  plinth why blue blue-members-1/etcd\n  plinth why blue deployment/etcd-ready")]
+    Why {
+        /// The deployment.
+        name: String,
+        /// The node role, `NODE/ROLE`; NODE is `deployment` for roles that run once.
+        #[arg(value_parser = place, value_name = "NODE/ROLE")]
+        node_role: Place,
+    },
+    /// Print the log of the newest attempt of a node role.
+    #[command(after_help = "Example:\n  plinth logs blue blue-members-1/etcd --follow")]
+    Logs {
+        /// The deployment.
+        name: String,
+        /// The node role.
+        #[arg(value_parser = place, value_name = "NODE/ROLE")]
+        node_role: Place,
+        /// Print what comes, until Ctrl-C.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Run failed node roles again.
+    #[command(after_help = "Examples:\n  plinth retry blue\n  plinth retry blue blue-members-1/etcd")]
+    Retry(Move),
+    /// Start no more jobs; running ones end.
+    #[command(after_help = "Example:\n  plinth pause blue")]
+    Pause(Move),
+    /// Take a pause back.
+    #[command(after_help = "Example:\n  plinth resume blue")]
+    Resume(Move),
+    /// Stop running jobs.
+    #[command(after_help = "Example:\n  plinth cancel blue blue-members-1/etcd")]
+    Cancel(Move),
+    /// Print what happened.
+    #[command(after_help = "Examples:\n  plinth events --limit 20\n  plinth events --deployment blue --follow -o json")]
+    Events {
+        /// Print what comes, until Ctrl-C.
+        #[arg(short, long)]
+        follow: bool,
+        /// Only those of this deployment.
+        #[arg(long)]
+        deployment: Option<String>,
+        /// How many of the past.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Run a command on nodes, side by side.
+    #[command(after_help = "Example:\n  plinth exec blue-members-1 blue-members-2 -- systemctl is-active etcd")]
+    Exec {
+        /// The nodes.
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        /// How long it may take.
+        #[arg(long, default_value = "1m", value_parser = duration)]
+        timeout: Duration,
+        /// The command and its arguments.
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// List, show, add and remove nodes.
+    Node {
+        /// What.
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+    /// List and show roles of the catalog.
+    Role {
+        /// What.
+        #[command(subcommand)]
+        command: Look,
+    },
+    /// List and show workloads of the catalog.
+    Workload {
+        /// What.
+        #[command(subcommand)]
+        command: Look,
+    },
+    /// List and show deployments.
+    Deployment {
+        /// What.
+        #[command(subcommand)]
+        command: Look,
+    },
+    /// Wait until a deployment is active, or gone.
+    #[command(
+        after_help = "Example:\n  plinth wait blue --for active --timeout 5m   exits with 5 when the time is up, \
+        with 1 when something failed"
+    )]
+    Wait {
+        /// The deployment.
+        name: String,
+        /// Until what.
+        #[arg(long = "for", value_enum, default_value_t = Until::Active)]
+        until: Until,
+        /// How long, such as `90s`, `5m` or `1h`.
+        #[arg(long, default_value = "10m", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Check that an engine is there and well.
+    #[command(after_help = "Example:\n  plinth doctor")]
+    Doctor,
+    /// The lab of this machine: local nodes by systemd-nspawn. Needs root, and no engine.
+    Lab {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: LabCommand,
+    },
+    /// The engine's database: backup, restore, move.
+    Database {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: DatabaseCommand,
     },
     /// Print the JSON Schema of a kind of document, for editors and other tools.
     #[command(after_help = "Example:\n  plinth schema role > role.schema.json")]
@@ -69,6 +271,155 @@ pub(crate) enum Command {
     },
 }
 
+/// How the engine is to run.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Serve {
+    /// Where everything is kept: endpoint, token, the private Postgres.
+    #[arg(long, env = "PLINTH_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where the API listens, on this machine.
+    #[arg(long, default_value = "127.0.0.1:7480", value_name = "ADDRESS")]
+    pub(crate) listen: SocketAddr,
+    /// The database; a private one if missing.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database: Option<String>,
+    /// Bundles beside the built-in one.
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub(crate) bundle: Vec<PathBuf>,
+}
+
+/// Something to be done to node roles.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Move {
+    /// The deployment.
+    pub(crate) name: String,
+    /// One node role; all that it can be done to if missing.
+    #[arg(value_parser = place, value_name = "NODE/ROLE")]
+    pub(crate) node_role: Option<Place>,
+}
+
+/// What can be done with the lab.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Build the base image and the network now, so that the first node need not wait for them.
+    #[command(after_help = "Example:\n  plinth lab up")]
+    Up {
+        /// The data directory of the engine whose lab it is.
+        #[arg(long, env = "PLINTH_DATA", value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Take all its nodes away, with their network; for when no engine is there to do it.
+    #[command(after_help = "Examples:\n  plinth lab down\n  plinth lab down --purge   the base image, too")]
+    Down {
+        /// The data directory of the engine whose lab it is.
+        #[arg(long, env = "PLINTH_DATA", value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Also the base image and downloaded packages, unless another lab uses them.
+        #[arg(long)]
+        purge: bool,
+    },
+}
+
+/// Which database.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct DatabaseAt {
+    /// The data directory, for the private Postgres.
+    #[arg(long, env = "PLINTH_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// A database elsewhere in its place.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) database: Option<String>,
+}
+
+/// What can be done with the database.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatabaseCommand {
+    /// Stop a private Postgres that a killed engine left running.
+    #[command(after_help = "Example:\n  plinth database stop")]
+    Stop {
+        /// The data directory.
+        #[arg(long, env = "PLINTH_DATA", value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Write everything to a file. The engine may go on.
+    #[command(after_help = "Example:\n  plinth database backup /srv/plinth.dump")]
+    Backup {
+        /// The file; one that is there is replaced at the end.
+        file: PathBuf,
+        /// Which database.
+        #[command(flatten)]
+        at: DatabaseAt,
+    },
+    /// Read a backup into an empty database. No engine may run on it.
+    #[command(
+        after_help = "Example:\n  plinth database restore /srv/plinth.dump --database postgres://plinth@db/plinth"
+    )]
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// Which database.
+        #[command(flatten)]
+        at: DatabaseAt,
+    },
+    /// Copy everything to an empty database elsewhere. No engine may run on either.
+    #[command(after_help = "Example:\n  plinth database move postgres://plinth@db/plinth")]
+    Move {
+        /// Where to.
+        to: String,
+        /// Which database.
+        #[command(flatten)]
+        at: DatabaseAt,
+    },
+}
+
+/// What can be done with nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List them.
+    List,
+    /// Show one with its node roles.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Adopt the hosts that a file describes.
+    #[command(after_help = "Example:\n  plinth node add docs/examples/ssh-nodes.yaml")]
+    Add {
+        /// Node documents; `-` is standard input.
+        file: PathBuf,
+    },
+    /// Let go of a node that no deployment uses: its host keeps neither our agent nor our key.
+    #[command(after_help = "Example:\n  plinth node remove rack1-a")]
+    Remove {
+        /// Its name.
+        name: String,
+        /// Without a word to its host: it is dead, or belongs to others by now. What is ours there stays there.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// What can be done with what is only looked at.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Look {
+    /// List them.
+    List,
+    /// Show one.
+    Show {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Until {
+    /// Nothing is to be done any more.
+    Active,
+    /// Everything has left.
+    Gone,
+}
+
 /// New things.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NewKind {
@@ -83,7 +434,69 @@ pub(crate) enum NewKind {
     },
 }
 
+/// `NODE/ROLE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The node.
+    pub(crate) node: String,
+    /// The deployment role.
+    pub(crate) role: String,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.node, self.role)
+    }
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    match text.split_once('/') {
+        Some((node, role)) if !node.is_empty() && !role.is_empty() => {
+            Ok(Place { node: node.to_owned(), role: role.to_owned() })
+        }
+        _ => Err("expected NODE/ROLE, such as blue-members-1/etcd or deployment/etcd-ready".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a number with s, m or h, such as 90s or 5m".to_owned();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or_else(expected)?);
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    let seconds = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    seconds.and_then(|unit| number.checked_mul(unit)).map(Duration::from_secs).ok_or_else(expected)
+}
+
 fn kind(text: &str) -> Result<Kind, String> {
     let known = || Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
     Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| format!("expected one of {}", known()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::{Args, duration, place};
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_and_places_are_read_or_refused() {
+        assert_eq!(duration("5m").map(|time| time.as_secs()), Ok(300));
+        assert_eq!(duration("2h").map(|time| time.as_secs()), Ok(7200));
+        for wrong in ["", "5", "m", "5d", "-1s", "1.5m", "99999999999999999999h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(place("a/b c").map(|place| place.to_string()), Ok("a/b c".to_owned()));
+        for wrong in ["", "a", "/b", "a/"] {
+            assert!(place(wrong).is_err(), "{wrong}");
+        }
+    }
 }

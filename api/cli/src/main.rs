@@ -1,34 +1,105 @@
 //! The `plinth` command.
 //!
-//! What needs no engine is done here: checking documents, schemas, a new role, completions. Data goes to standard
-//! output, everything else to standard error. Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found.
+//! What needs no engine is done here: checking documents, schemas, a new role, completions. The rest asks the engine
+//! through its API. Data goes to standard output, everything else to standard error. Exit codes: 0 ok, 1 failed,
+//! 2 wrong usage, 3 not found, 4 conflict, 5 timed out waiting, 6 not let in.
 
 mod args;
+mod deploy;
+mod doctor;
 mod documents;
+mod explain;
+mod follow;
+mod local;
+mod moves;
+mod nodes;
 mod output;
+mod serve;
+mod show;
+mod status;
+mod table;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
-use args::{Args, Command, NewKind};
+use args::{Args, Command, NewKind, NodeCommand};
+use output::{CliError, Context};
 
 fn main() -> ExitCode {
     reset_sigpipe();
     let args = Args::parse();
-    let result = match args.command {
-        Command::Check { paths } => documents::check(&paths, args.output),
-        Command::Schema { kind } => documents::schema(kind),
-        Command::New { kind: NewKind::Role { name, into } } => documents::new_role(&name, &into, args.output),
-        Command::Version => documents::version(args.output),
-        Command::Completion { shell } => documents::completion(shell),
-    };
-    match result {
+    if args.output.is_drawing() && !matches!(args.command, Command::Graph { .. }) {
+        let said = "dot, mermaid and svg are forms of `plinth graph`; expected table, json, yaml or name\n";
+        Args::command().error(clap::error::ErrorKind::InvalidValue, said).exit()
+    }
+    match run(args) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("plinth: {error}");
+            error.tell();
             error.exit()
         }
+    }
+}
+
+fn run(args: Args) -> Result<ExitCode, CliError> {
+    let output = args.output;
+    match args.command {
+        Command::Check { paths } => documents::check(&paths, output),
+        Command::Schema { kind } => documents::schema(kind),
+        Command::New { kind: NewKind::Role { name, into } } => documents::new_role(&name, &into, output),
+        Command::Version => documents::version(output),
+        Command::Completion { shell } => documents::completion(shell),
+        Command::Serve(args) => serve::run(args),
+        Command::Lab { command } => local::lab(command),
+        Command::Database { command } => local::database(command, output),
+        command => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(ask(command, &args.engine, output))
+        }
+    }
+}
+
+/// Commands that ask the engine.
+async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> Result<ExitCode, CliError> {
+    if let Command::Doctor = command {
+        return doctor::doctor(engine, output).await;
+    }
+    let context = Context::new(engine, output)?;
+    let context = &context;
+    match command {
+        Command::Plan { file, detailed_exitcode } => deploy::plan(context, &file, detailed_exitcode).await,
+        Command::Apply { file, yes, wait } => deploy::apply(context, &file, yes, wait).await,
+        Command::Destroy { name, yes, wait } => deploy::destroy(context, &name, yes, wait).await,
+        Command::Status { name, watch } => status::status(context, &name, watch).await,
+        Command::Graph { name } => show::graph(context, &name).await,
+        Command::Why { name, node_role } => explain::why(context, &name, &node_role).await,
+        Command::Logs { name, node_role, follow } => follow::logs(context, &name, &node_role, follow).await,
+        Command::Retry(what) => moves::moves(context, moves::Kind::Retry, &what).await,
+        Command::Pause(what) => moves::moves(context, moves::Kind::Pause, &what).await,
+        Command::Resume(what) => moves::moves(context, moves::Kind::Resume, &what).await,
+        Command::Cancel(what) => moves::moves(context, moves::Kind::Cancel, &what).await,
+        Command::Events { follow, deployment, limit } => {
+            follow::events(context, follow, deployment.as_deref(), limit).await
+        }
+        Command::Exec { nodes, timeout, command } => nodes::exec(context, nodes, command, timeout).await,
+        Command::Node { command: NodeCommand::List } => nodes::list(context).await,
+        Command::Node { command: NodeCommand::Show { name } } => nodes::show(context, &name).await,
+        Command::Node { command: NodeCommand::Add { file } } => nodes::add(context, &file).await,
+        Command::Node { command: NodeCommand::Remove { name, force } } => nodes::remove(context, &name, force).await,
+        Command::Role { command } => show::roles(context, command).await,
+        Command::Workload { command } => show::workloads(context, command).await,
+        Command::Deployment { command } => show::deployments(context, command).await,
+        Command::Wait { name, until, timeout } => status::wait(context, &name, until, Some(timeout)).await,
+        Command::Serve(_)
+        | Command::Lab { .. }
+        | Command::Database { .. }
+        | Command::Check { .. }
+        | Command::Doctor
+        | Command::Schema { .. }
+        | Command::New { .. }
+        | Command::Version
+        | Command::Completion { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_millis(200);
 
 /// Longer than any job: the clock can not count without end.
-const FAR: Duration = Duration::from_secs(366 * 24 * 3600);
+const FAR: Duration = Duration::from_hours(366 * 24);
 
 /// Longer lines are cut.
 const LONGEST_LINE: usize = 16 << 10;

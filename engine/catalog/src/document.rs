@@ -188,19 +188,34 @@ fn pointer_of(path: &serde_path_to_error::Path) -> String {
         .collect()
 }
 
+/// A deployment document, with where everything in it stands.
+#[derive(Clone, Debug)]
+pub struct ReadDeployment {
+    /// The document.
+    pub doc: DeploymentDoc,
+    file: String,
+    spans: Spans,
+}
+
+impl ReadDeployment {
+    /// Gives findings about this document their file, line and column. Those that name another file are left alone.
+    pub fn place(&self, findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        let (here, elsewhere): (Vec<_>, Vec<_>) = findings.into_iter().partition(|finding| finding.file.is_none());
+        let report = Report::new(&self.file, &self.spans);
+        for finding in here {
+            report.put(finding, false);
+        }
+        let mut placed = report.into_found();
+        placed.extend(elsewhere);
+        placed
+    }
+}
+
 /// Reads the deployments of a text; several may stand in one.
 ///
 /// # Errors
 /// Everything that is wrong with any of them.
-pub fn read_deployment(text: &str, file: &str) -> Result<Vec<DeploymentDoc>, Vec<Diagnostic>> {
-    Ok(read_deployment_docs(text, file)?.into_iter().map(|read| read.0).collect())
-}
-
-/// The same, each with the line that it begins on.
-///
-/// # Errors
-/// Everything that is wrong with any of them.
-pub fn read_deployment_docs(text: &str, file: &str) -> Result<Vec<(DeploymentDoc, u32)>, Vec<Diagnostic>> {
+pub fn read_deployments(text: &str, file: &str) -> Result<Vec<ReadDeployment>, Vec<Diagnostic>> {
     let read = read_all::<DeploymentDoc>(text.as_bytes(), file, Kind::Deployment)?;
     let mut found = Vec::new();
     for read in &read {
@@ -219,8 +234,10 @@ pub fn read_deployment_docs(text: &str, file: &str) -> Result<Vec<(DeploymentDoc
     if found.iter().any(Diagnostic::is_error) {
         return Err(found);
     }
-    let line = |spans: &Spans| spans.value("").map_or(1, |place| place.line);
-    Ok(read.into_iter().map(|read| (read.doc, line(&read.spans))).collect())
+    Ok(read
+        .into_iter()
+        .map(|read| ReadDeployment { doc: read.doc, file: file.to_owned(), spans: read.spans })
+        .collect())
 }
 
 /// Reads the node documents of a text, as values of `schemas/node.json`.

@@ -16,6 +16,6 @@ mod yaml;
 
 pub use bundle::{Folder, core_bundle};
 pub use check::paths::check;
-pub use document::{Kind, read_deployment, read_deployment_docs, read_nodes, schema};
+pub use document::{Kind, ReadDeployment, read_deployments, read_nodes, schema};
 pub use load::{Loaded, load, load_folders};
 pub use scaffold::scaffold_role;

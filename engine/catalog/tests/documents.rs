@@ -144,14 +144,14 @@ fn described(path: &str, schema: &serde_json::Value) {
 #[test]
 fn deployments_are_read_with_all_that_is_wrong() {
     let text = std::fs::read_to_string(top().join("docs/examples/ssh.yaml")).expect("there");
-    let read = engine_catalog::read_deployment(&text, "ssh.yaml").expect("clean");
-    assert_eq!(read[0].deployment, "blue");
+    let read = engine_catalog::read_deployments(&text, "ssh.yaml").expect("clean");
+    assert_eq!(read[0].doc.deployment, "blue");
     let nodes =
         engine_catalog::read_nodes("node: a\naddress: 10.0.0.1\n---\nnode: b\naddress: 10.0.0.2\n", "nodes.yaml")
             .expect("clean");
     assert_eq!(nodes.len(), 2);
     let found =
-        engine_catalog::read_deployment("deployment: A\nworkload: x\nexpires: 2h\n---\nworkload: y\n", "f.yaml")
+        engine_catalog::read_deployments("deployment: A\nworkload: x\nexpires: 2h\n---\nworkload: y\n", "f.yaml")
             .expect_err("three");
     insta::assert_snapshot!(told(&found), @r"
     f.yaml:1:13: error[wrong-value]: `A` does not have the right form (at /deployment); expected a name of lower case letters, digits and single dashes, at most 27 long

@@ -8,6 +8,8 @@ pub mod role;
 pub mod wire;
 pub mod workload;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -18,6 +20,11 @@ pub use workload::{BoundRole, Budget, GroupDoc, WorkloadDoc};
 
 /// A JSON object with its keys in order.
 pub type Object = Map<String, Value>;
+
+/// The keys whose values differ.
+pub fn differing(before: &Object, after: &Object) -> BTreeSet<String> {
+    before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
+}
 
 /// `bundle.yaml`: what a folder of roles, workloads and schemas is called and what it needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

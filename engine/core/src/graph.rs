@@ -26,6 +26,12 @@ pub type NodeName = String;
 /// The name under which the virtual node stands in bindings and in addresses of node roles (`NAME/ROLE`).
 pub const VIRTUAL: &str = "deployment";
 
+/// Is this the name of a gather or chooser? Theirs are wires, such as `map etcd.client_url`; names of deployment roles
+/// have no blanks.
+pub fn is_helper(role: &str) -> bool {
+    role.contains(' ')
+}
+
 /// A deployment, compiled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Graph {
@@ -144,6 +150,36 @@ pub struct GraphRole {
     pub renew_at: Option<String>,
     /// Seconds a job of it may take.
     pub timeout: u64,
+}
+
+impl GraphRole {
+    /// Where the value of an input comes from, as a node of a group sees it: the wire or the winning layer, and who
+    /// set it.
+    pub fn origin(&self, input: &str, node: &str, group: &str) -> (String, String) {
+        let wire = self.parents.iter().find_map(|edge| match &edge.why {
+            Why::Data { input: of, wire } if of == input => Some((wire.clone(), edge.parent.clone())),
+            _ => None,
+        });
+        let Some(fed) = self.inputs.get(input) else { return ("nothing".to_owned(), String::new()) };
+        let layered = |value: &crate::value::Layered| (value.layer.as_str().to_owned(), value.by.clone());
+        if let Some(value) = fed.overrides.get(node) {
+            return layered(value);
+        }
+        let with = |what: &str, name: &str, path: &[String]| {
+            let name = std::iter::once(name).chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(".");
+            format!("{what}.{name}")
+        };
+        match fed.source.in_group(group) {
+            Some(Source::Node { fact, path }) => (with("node", fact, path), "facts of the node".to_owned()),
+            Some(Source::Deployment { field, path }) => (with("deployment", field, path), "the deployment".to_owned()),
+            Some(Source::Import { import, output, path }) => (with(import, output, path), "an import".to_owned()),
+            Some(Source::Layers { base, groups, nodes }) => {
+                crate::value::strongest(base.iter().chain(groups.get(group)).chain(nodes.get(node)))
+                    .map_or_else(|| ("nothing".to_owned(), String::new()), layered)
+            }
+            _ => wire.unwrap_or_else(|| ("nothing".to_owned(), String::new())),
+        }
+    }
 }
 
 /// Who performs a job.

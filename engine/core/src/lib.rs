@@ -12,7 +12,9 @@ pub mod draw;
 pub mod effect;
 pub mod graph;
 pub mod id;
+pub mod output;
 pub mod plan;
+pub mod request;
 pub mod schema;
 pub mod settle;
 pub mod state;
@@ -20,3 +22,5 @@ pub mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod value;
+pub mod view;
+pub mod why;

@@ -29,6 +29,24 @@ pub enum Layer {
     NodeRole,
 }
 
+impl Layer {
+    /// As people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoleDefault => "role default",
+            Self::Discovered => "discovered fact",
+            Self::GlobalProfile => "global profile",
+            Self::Provider => "provider",
+            Self::Profile => "profile",
+            Self::Workload => "workload",
+            Self::Deployment => "deployment",
+            Self::Group => "group",
+            Self::Node => "node",
+            Self::NodeRole => "node role override",
+        }
+    }
+}
+
 /// A value that knows where it came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Layered {

@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use russh::client::{self, AuthResult, DisconnectReason, Handle};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::keys::{
+    Algorithm, EcdsaCurve, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate,
+};
 use russh::{Disconnect, Preferred, cipher, compression};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::channel::{Channel, Writer};
 use crate::key::describe;
@@ -36,22 +39,28 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects, checks the host key and logs in, within the connect timeout.
-    pub(crate) async fn open(target: &Target, settings: &Settings) -> Result<Self, RemoteError> {
-        match tokio::time::timeout(settings.connect_timeout, Self::open_unlimited(target, settings)).await {
-            Ok(done) => done,
-            Err(_) => Err(RemoteError::Unreachable {
-                at: target.at(),
-                reason: format!("nothing within {} s", settings.connect_timeout.as_secs()),
-            }),
-        }
-    }
-
-    async fn open_unlimited(target: &Target, settings: &Settings) -> Result<Self, RemoteError> {
-        let at = target.at();
+    /// Connects, takes its turn, checks the host key and logs in.
+    pub(crate) async fn open(target: &Target, settings: &Settings, turns: &Semaphore) -> Result<Self, RemoteError> {
+        let late = |_| RemoteError::Unreachable {
+            at: target.at(),
+            reason: format!("nothing within {} s", settings.connect_timeout.as_secs()),
+        };
         let pinned = pinned(target)?;
         let private = target.keys.private()?;
-        let stream = connect(target).await?;
+        let stream = timeout(settings.connect_timeout, connect(target)).await.map_err(late)??;
+        let _turn = turns.acquire().await.expect("the semaphore is never closed");
+        timeout(settings.connect_timeout, Self::greet(stream, pinned, private, target, settings)).await.map_err(late)?
+    }
+
+    /// Key exchange and login.
+    async fn greet(
+        stream: TcpStream,
+        pinned: Vec<PublicKey>,
+        private: Vec<(String, Arc<PrivateKey>)>,
+        target: &Target,
+        settings: &Settings,
+    ) -> Result<Self, RemoteError> {
+        let at = target.at();
         let lost = Lost::default();
         let host = Host { pinned, seen: Arc::default(), lost: lost.clone() };
         let seen = Arc::clone(&host.seen);
@@ -231,7 +240,7 @@ async fn connect(target: &Target) -> Result<TcpStream, RemoteError> {
 async fn log_in(
     handle: &mut Handle<Host>,
     target: &Target,
-    private: Vec<(String, Arc<russh::keys::PrivateKey>)>,
+    private: Vec<(String, Arc<PrivateKey>)>,
 ) -> Result<(), RemoteError> {
     let mut tried = Vec::new();
     for (origin, key) in private {

@@ -76,12 +76,37 @@ pub(crate) async fn sweep(connection: &Connection, target: &Target, places: &Pla
         "sh -c 'rm -rf {state}; rmdir {root}/nodes 2>/dev/null; [ -e {root}/nodes ] || rm -rf {root}/agent; \
          rmdir {root} 2>/dev/null; [ ! -e {state} ] && echo plinth swept'"
     );
-    let mut channel = connection.exec(&target.as_root(&script)).await?;
+    run(connection, target, &target.as_root(&script), "swept").await
+}
+
+/// Lets our key in, or not any more, as the user whose key file it is. What others wrote there stays as it is, byte for
+/// byte; a file that could not be written whole is not put into place. Keys have no quotes in them, so they may travel in
+/// some.
+const KEY: &str = concat!(
+    r#"echo "plinth ready"; export LC_ALL=C; umask 077; f="$HOME/.ssh/authorized_keys"; "#,
+    r#"case "$1" in "#,
+    r#"allow) mkdir -p "$HOME/.ssh" && touch "$f" && { grep -aqxF -e "$2" "$f" || "#,
+    r#"{ { [ -z "$(tail -c 1 "$f")" ] || echo >> "$f"; } && printf "%s\n" "$2" >> "$f"; }; } ;; "#,
+    r#"deny) if [ -e "$f" ]; then f="$(readlink -f "$f")"; { cp -p "$f" "$f.plinth" && "#,
+    r#"{ grep -avxF -e "$2" "$f" > "$f.plinth"; [ $? -le 1 ]; } && mv -f "$f.plinth" "$f"; } "#,
+    r#"|| { rm -f "$f.plinth"; false; }; fi ;; "#,
+    r#"esac && echo "plinth done""#,
+);
+
+/// Adds the line of a key to those that may log in, or takes it away.
+pub(crate) async fn admit(connection: &Connection, target: &Target, line: &str, may: bool) -> Result<(), RemoteError> {
+    let word = if may { "allow" } else { "deny" };
+    run(connection, target, &format!("exec sh -c '{KEY}' plinth {word} '{line}'"), "done").await
+}
+
+/// Runs a script that ends with this word if all went well.
+async fn run(connection: &Connection, target: &Target, command: &str, word: &str) -> Result<(), RemoteError> {
+    let mut channel = connection.exec(command).await?;
     let mut heard = Heard::default();
     while let Some(piece) = channel.next().await {
         heard.take(piece);
     }
-    if heard.word("swept").is_some() {
+    if heard.word(word).is_some() {
         return Ok(());
     }
     if connection.is_closed() { Err(connection.lost()) } else { Err(heard.explain(target)) }

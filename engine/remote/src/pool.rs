@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine_agent::protocol::{Facts, JobSpec, Reply, Request};
 use engine_core::id::{JobId, NodeId};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use crate::connection::Connection;
 use crate::install::{self, Installed};
@@ -21,8 +21,10 @@ use crate::{AgentBinary, RemoteError, Target};
 /// Times and limits of a pool.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// For connecting, key exchange and login together.
+    /// For connecting, and then for key exchange and login together; waiting for a turn between them does not count.
     pub connect_timeout: Duration,
+    /// Key exchanges and logins at once. They cost processor time: hundreds at once would all be too late.
+    pub handshakes: usize,
     /// Silence after which the other side is asked whether it is there; three times without an answer end it.
     pub keepalive: Duration,
     /// A connection that nothing used for this long is dropped by [`Pool::sweep`].
@@ -37,6 +39,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(15),
+            handshakes: 16,
             keepalive: Duration::from_secs(10),
             idle: Duration::from_mins(10),
             root: "/var/lib/plinth".to_owned(),
@@ -65,6 +68,8 @@ pub struct Pool {
 struct Inner {
     settings: Settings,
     agent: AgentBinary,
+    /// For key exchanges and logins.
+    turns: Semaphore,
     lines: Mutex<HashMap<NodeId, Arc<Line>>>,
     /// Host keys seen on first use. They stay pinned even before the caller has recorded them.
     learnt: Mutex<HashMap<NodeId, String>>,
@@ -92,7 +97,9 @@ impl Line {
 impl Pool {
     /// An empty pool that puts `agent` on nodes.
     pub fn new(settings: Settings, agent: AgentBinary) -> Self {
-        Self { inner: Arc::new(Inner { settings, agent, lines: Mutex::default(), learnt: Mutex::default() }) }
+        let turns = Semaphore::new(settings.handshakes);
+        let (lines, learnt) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { settings, agent, turns, lines, learnt }) }
     }
 
     /// Makes first contact, or asks again what machine this is.
@@ -173,6 +180,16 @@ impl Pool {
         drop(talk);
         let line = self.line(target);
         install::sweep(self.connection(&line).await?.as_ref(), target, &self.places(target)).await
+    }
+
+    /// Lets the deploy key log in from now on (`may`), or not any more. Once is as good as often.
+    ///
+    /// # Errors
+    /// The node can not be reached, or does not let its user write the file.
+    pub async fn admit(&self, target: &Target, may: bool) -> Result<(), RemoteError> {
+        let Some(key) = &target.keys.deploy else { return Ok(()) };
+        let line = self.line(target);
+        install::admit(self.connection(&line).await?.as_ref(), target, &key.public_line(), may).await
     }
 
     /// Forgets the host key seen on first use: the machine behind this node is another one now.
@@ -273,7 +290,7 @@ impl Pool {
 
     async fn connection(&self, line: &Line) -> Result<Arc<Connection>, RemoteError> {
         let open = async || {
-            let connection = Connection::open(&line.target, &self.inner.settings).await?;
+            let connection = Connection::open(&line.target, &self.inner.settings, &self.inner.turns).await?;
             lock(&self.inner.learnt).insert(line.target.node, connection.host_key.clone());
             Ok(Arc::new(connection))
         };

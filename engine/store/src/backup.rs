@@ -227,7 +227,8 @@ async fn load(target: &Target, file: &Path, programs: &Path) -> Result<(), Store
 }
 
 /// Events remember the transaction that wrote them, so that readers pass none over that is still open. Transactions
-/// are counted by each server from its beginning: one that this server has yet to reach would hide its event.
+/// are counted by each server from its beginning: one that this server has yet to reach would hide its event, and so
+/// would one with the number of a stranger's that is open here.
 async fn settle_events(target: &Target) -> Result<(), StoreError> {
     let failed = |source| StoreError::Database { doing: "settling the events of a backup", source };
     let mut connection = connect::connect_one(target).await?;
@@ -236,7 +237,7 @@ async fn settle_events(target: &Target) -> Result<(), StoreError> {
         .await
         .map_err(failed)?;
     if there {
-        sqlx::query("update event set tx = '1' where tx >= pg_current_xact_id()")
+        sqlx::query("update event set tx = '1' where tx >= pg_snapshot_xmin(pg_current_snapshot())")
             .execute(&mut connection)
             .await
             .map_err(failed)?;

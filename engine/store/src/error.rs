@@ -107,6 +107,14 @@ impl StoreError {
         }
     }
 
+    /// The constraint of ours that refused, if one did.
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Database { source: sqlx::Error::Database(said), .. } => said.constraint(),
+            _ => None,
+        }
+    }
+
     /// Worth another attempt without a person looking first?
     pub fn is_transient(&self) -> bool {
         match self {
@@ -126,4 +134,9 @@ impl StoreError {
 /// Short waits are told in milliseconds, the rest in seconds.
 pub(crate) fn seconds(limit: Duration) -> String {
     if limit < Duration::from_secs(1) { format!("{} ms", limit.as_millis()) } else { format!("{} s", limit.as_secs()) }
+}
+
+/// For `map_err`: what was being done when Postgres failed.
+pub(crate) fn doing(doing: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { doing, source }
 }

@@ -1,12 +1,21 @@
 //! Remembers: the only crate with SQL, and the embedded Postgres.
 
+pub mod ask;
 pub mod backup;
+pub mod commit;
 pub mod connect;
 pub mod embedded;
+pub mod engines;
+pub mod jobs;
 pub mod migrate;
+pub mod nodes;
+pub mod pass;
+pub mod read;
 pub mod testing;
 
 mod error;
 
 pub use error::StoreError;
 pub use migrate::MIGRATOR;
+/// A pool of connections to the database.
+pub use sqlx::PgPool;

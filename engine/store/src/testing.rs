@@ -7,6 +7,8 @@
 //!
 //! Failures here are failures of the test, so they panic.
 
+mod rows;
+
 use std::{
     fs,
     os::unix::{fs::MetadataExt, process::CommandExt},
@@ -69,6 +71,14 @@ impl Database {
     /// Connections to it.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Cuts every connection to it, as a restart of the server would.
+    pub async fn cut_connections(&self) {
+        let server = server().await;
+        let statement =
+            format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}'", self.name);
+        administer(server, &statement).await.expect("connections can be cut");
     }
 
     async fn copy_of(server: &Embedded, template: &str) -> Self {

@@ -230,11 +230,11 @@ fn perform(part: Part, step: &Step, prepared: &Prepared, cx: &mut Context<'_>) -
     let mut report = Report { undecided: prepared.undecided, ..Report::default() };
     let mut values = Vec::new();
     let mut save = step.save.clone();
-    let reversed: Box<dyn Iterator<Item = &(Option<(String, Value)>, Value)>> = match part {
-        Part::Undo => Box::new(prepared.items.iter().rev()),
-        _ => Box::new(prepared.items.iter()),
-    };
-    for (item, args) in reversed {
+    let mut items: Vec<_> = prepared.items.iter().collect();
+    if matches!(part, Part::Undo) {
+        items.reverse();
+    }
+    for (item, args) in items {
         cx.supervisor.check()?;
         cx.item.clone_from(item);
         let mut args = args.clone();

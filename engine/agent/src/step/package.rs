@@ -79,7 +79,7 @@ pub(super) fn apply(args: &Args, cx: &mut Context<'_>) -> Result<Report> {
     let after = Status::read()?;
     for (name, version) in after.installed() {
         match before.version(name) {
-            Some(old) if old == version => continue,
+            Some(old) if old == version => {}
             Some(old) => report.diff(format!("package:{name}"), format!("{old} -> {version}")),
             None => {
                 report.diff(format!("package:{name}"), format!("installed, {version}"));

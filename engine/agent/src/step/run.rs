@@ -50,10 +50,10 @@ pub(super) fn apply(args: &Run, cx: &mut Context<'_>) -> Result<Report> {
         (None, Some(name)) => cx.file("scripts", name)?,
         _ => return Err(StepError::argument("run", "it takes either `text` or `script`")),
     };
-    if let Some(path) = &args.creates {
-        if fs::symlink_metadata(&path.0).is_ok() {
-            return Ok(Report::unchanged());
-        }
+    if let Some(path) = &args.creates
+        && fs::symlink_metadata(&path.0).is_ok()
+    {
+        return Ok(Report::unchanged());
     }
     let work = cx.work()?;
     let result = perform(args, &body, &work, cx);
@@ -135,7 +135,7 @@ fn result(args: &Run, path: &Path, cx: &Context<'_>) -> Result<Value> {
         Err(error) => return Err(StepError::io("reading", path)(error)),
     }
     if text.len() as u64 > limit {
-        let bytes = fs::metadata(path).map(|meta| meta.len()).unwrap_or(limit + 1);
+        let bytes = fs::metadata(path).map_or(limit + 1, |meta| meta.len());
         return Err(StepError::OutputTooLarge { bytes, limit });
     }
     let value = if text.trim_ascii().is_empty() {

@@ -7,16 +7,15 @@ use crate::support::Agent;
 
 fn schema() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/step.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    serde_json::from_str(&std::fs::read_to_string(path).expect(path)).expect("JSON")
 }
 
 /// One example of every kind, with all arguments that go together, none of which changes anything here.
 fn examples() -> Vec<Value> {
     let access = json!({"owner": "root", "group": "root", "mode": "0600"});
     let with = |args: Value| {
-        let mut args = args;
-        args.as_object_mut().unwrap().extend(access.as_object().unwrap().clone());
-        args
+        let all = [&args, &access].into_iter().filter_map(Value::as_object).flatten();
+        Value::Object(all.map(|(key, value)| (key.clone(), value.clone())).collect())
     };
     vec![
         json!({"absent": {"path": "DIR/no", "recursive": true}}),

@@ -37,7 +37,7 @@ pub(crate) struct Heard {
 
 impl Agent {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().expect("a folder") }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -70,11 +70,11 @@ impl Agent {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let id = |number: u64| format!("00000000-0000-7000-8000-{number:012}");
         JobSpec {
-            job: id(number).parse::<JobId>().unwrap(),
+            job: id(number).parse::<JobId>().expect("a job"),
             fence: 1,
             title: "a/test".to_owned(),
             owner: "owner".to_owned(),
-            node: id(0).parse::<NodeId>().unwrap(),
+            node: id(0).parse::<NodeId>().expect("a node"),
             mode,
             steps: self.steps(steps),
             then: Vec::new(),
@@ -90,9 +90,9 @@ impl Agent {
     }
 
     pub(crate) fn steps(&self, steps: Value) -> Vec<Step> {
-        let dir = self.dir.path().to_str().unwrap();
+        let dir = self.dir.path().to_str().expect("UTF-8");
         let text = steps.to_string().replace("DIR", dir);
-        serde_json::from_str(&text).unwrap()
+        serde_json::from_str(&text).expect("JSON")
     }
 
     pub(crate) fn run(&self, job: &JobSpec) -> Heard {
@@ -110,40 +110,45 @@ impl Agent {
 
     /// The process that runs a job: the holder of the lock on its folder.
     pub(crate) fn job_process(&self, job: &JobSpec) -> i32 {
-        let needle = self.job_dir(job).into_os_string().into_string().unwrap();
+        let needle = self.job_dir(job).into_os_string().into_string().expect("UTF-8");
         let mut found = None;
         until("the job's process runs", || {
             found = processes().into_iter().find(|(_, line)| line.contains("\0job\0") && line.contains(&needle));
             found.is_some()
         });
-        found.unwrap().0
+        found.expect("its process").0
     }
 
     /// Kills the process that runs a job, and waits until it is gone.
     pub(crate) fn kill_job(&self, job: &JobSpec) {
         let pid = self.job_process(job);
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("it runs");
         until("it is gone", || !processes().iter().any(|(other, _)| *other == pid));
     }
 }
 
 impl Talk {
     fn begin(mut command: Command, state: &Path) -> Self {
-        let mut child =
-            command.args(["serve", "--state"]).arg(state).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let mut stdout = child.stdout.take().unwrap();
-        write_frame(&mut stdin, &Request::Hello { protocol: PROTOCOL }).unwrap();
-        let hello = read_frame(&mut stdout).unwrap().unwrap();
+        let mut child = command
+            .args(["serve", "--state"])
+            .arg(state)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        let mut stdout = child.stdout.take().expect("piped");
+        write_frame(&mut stdin, &Request::Hello { protocol: PROTOCOL }).expect("it listens");
+        let hello = read_frame(&mut stdout).expect("a frame").expect("a greeting");
         Self { child, stdin: Some(stdin), stdout, hello }
     }
 
     pub(crate) fn send(&mut self, request: &Request) {
-        write_frame(self.stdin.as_mut().unwrap(), request).unwrap();
+        write_frame(self.stdin.as_mut().expect("open"), request).expect("it listens");
     }
 
     pub(crate) fn reply(&mut self) -> Reply {
-        read_frame(&mut self.stdout).unwrap().expect("the agent hung up")
+        read_frame(&mut self.stdout).expect("a frame").expect("the agent hung up")
     }
 
     pub(crate) fn ask(mut self, request: &Request) -> Reply {
@@ -188,7 +193,7 @@ impl Talk {
     /// Closes our end, as a lost connection does.
     pub(crate) fn hang_up(mut self) {
         drop(self.stdin.take());
-        until("the conversation ends", || self.child.try_wait().unwrap().is_some());
+        until("the conversation ends", || self.child.try_wait().expect("a child").is_some());
     }
 }
 
@@ -220,7 +225,7 @@ pub(crate) fn said(outcome: &Outcome) -> String {
 
 /// One line a step: what it is and what it did.
 pub(crate) fn told(outcome: &Outcome, dir: &Agent) -> String {
-    let dir = dir.dir.path().to_str().unwrap().to_owned();
+    let dir = dir.dir.path().to_str().expect("UTF-8").to_owned();
     let mut text = said(outcome);
     for step in &outcome.steps {
         let what = if step.skipped {
@@ -265,7 +270,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Pid and command line of every process that is alive.
 fn processes() -> Vec<(i32, String)> {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     entries
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;

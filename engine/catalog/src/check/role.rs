@@ -142,15 +142,16 @@ fn inputs(doc: &RoleDoc, sources: &Sources, report: &Report<'_>) {
             }
         }
     }
-    if let At::One { role, .. } = &doc.at {
-        if !sources.roles.contains_key(role) && !sources.unreadable.contains(role) {
-            report.wrong(
-                "unknown-role",
-                "/at",
-                format!("there is no role `{role}`"),
-                known(sources.roles.keys().map(String::as_str)),
-            );
-        }
+    if let At::One { role, .. } = &doc.at
+        && !sources.roles.contains_key(role)
+        && !sources.unreadable.contains(role)
+    {
+        report.wrong(
+            "unknown-role",
+            "/at",
+            format!("there is no role `{role}`"),
+            known(sources.roles.keys().map(String::as_str)),
+        );
     }
 }
 

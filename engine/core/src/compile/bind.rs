@@ -123,7 +123,7 @@ fn check_count(input: &BindInput, group: &str, count: usize, findings: &mut Find
         let message = format!("group `{group}` has {count} nodes");
         findings.push(site.error("too-many-nodes", message).expected(format!("at most {maximum}")));
     }
-    if wanted.odd && count > 0 && count % 2 == 0 {
+    if wanted.odd && count > 0 && count.is_multiple_of(2) {
         findings.push(site.error("even-count", format!("group `{group}` has {count} nodes")).expected("an odd number"));
     }
 }
@@ -272,7 +272,7 @@ fn equality(text: &str) -> String {
             Some(open) => quote = (c != open).then_some(open),
             None if c == '"' || c == '\'' => quote = Some(c),
             None if c == '=' && !matches!(before, '=' | '!' | '<' | '>') && rest.peek() != Some(&'=') => {
-                result.push('=')
+                result.push('=');
             }
             None => {}
         }

@@ -75,7 +75,7 @@ fn shortest<'g>(
     roles: &'g BTreeMap<RoleName, GraphRole>,
     members: &BTreeSet<&'g str>,
 ) -> Option<Vec<(&'g str, &'g Edge)>> {
-    members.iter().find_map(|start| back_to(roles, members, *start))
+    members.iter().find_map(|start| back_to(roles, members, start))
 }
 
 /// Breadth first from a role up through its parents until it is met again.

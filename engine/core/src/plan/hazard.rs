@@ -113,7 +113,7 @@ pub(super) fn order(input: &PlanInput, items: &[Item]) -> Vec<Diagnostic> {
                 edges.insert((Move::Remove(reader), Move::Remove(leaver)));
             }
             // A hand-over does not wait for readers on its own node.
-            if applies.contains_key(reader) && !(pairing == Pairing::Same && !newcomers.is_empty()) {
+            if applies.contains_key(reader) && (pairing != Pairing::Same || newcomers.is_empty()) {
                 edges.insert((Move::Apply(reader), Move::Remove(leaver)));
             }
         }

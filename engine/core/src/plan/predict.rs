@@ -321,7 +321,7 @@ impl<'a> Predictor<'a> {
             match self.output(of, at, Some(output), path, None) {
                 Predicted::Known(value, by) if Some(&value) == before => return Predicted::Known(value, by),
                 Predicted::Known(_, by) | Predicted::Changed(by) | Predicted::Unsure(by) => {
-                    unsure = unsure.or(Some(by))
+                    unsure = unsure.or(Some(by));
                 }
                 Predicted::Same => {}
             }

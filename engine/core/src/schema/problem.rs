@@ -94,13 +94,8 @@ impl Reader<'_> {
                 vec![Problem { expected, ..self.one(error, format!("`{key}` is missing"), "required") }]
             }
             Kind::Type { kind } => {
-                let expected = match kind {
-                    TypeKind::Single(one) => with_article(&one.to_string()),
-                    TypeKind::Multiple(many) => {
-                        many.iter().map(|one| with_article(&one.to_string())).collect::<Vec<_>>().join(" or ")
-                    }
-                };
-                let message = format!("{} is {}", self.subject(error), with_article(type_of(error.instance())));
+                let expected = types(kind);
+                let message = format!("{} is {}", subject(error), with_article(type_of(error.instance())));
                 vec![Problem { expected: Some(expected), ..self.one(error, message, "type") }]
             }
             Kind::Enum { options } => {
@@ -129,14 +124,14 @@ impl Reader<'_> {
                 let problem = self.one(inner, format!("`{key}` can not be a key here"), "propertyNames");
                 vec![Problem { pointer: format!("{at}/{}", escape(key)), ..problem }]
             }
-            Kind::FalseSchema => vec![self.one(error, format!("{} is not allowed here", self.subject(error)), "false")],
+            Kind::FalseSchema => vec![self.one(error, format!("{} is not allowed here", subject(error)), "false")],
             Kind::Minimum { limit } => vec![self.limited(error, &format!("below {limit}"))],
             Kind::Maximum { limit } => vec![self.limited(error, &format!("above {limit}"))],
             Kind::MinLength { limit: 1 } | Kind::MinItems { limit: 1 } | Kind::MinProperties { limit: 1 } => {
-                vec![self.one(error, format!("{} is empty", self.subject(error)), "minimum")]
+                vec![self.one(error, format!("{} is empty", subject(error)), "minimum")]
             }
             Kind::UniqueItems => {
-                vec![self.one(error, format!("{} has an element twice", self.subject(error)), "uniqueItems")]
+                vec![self.one(error, format!("{} has an element twice", subject(error)), "uniqueItems")]
             }
             _ => {
                 let message = if self.secret { error.masked().to_string() } else { error.to_string() };
@@ -155,12 +150,12 @@ impl Reader<'_> {
         if keys.is_empty() {
             let titles: Vec<&str> =
                 self.branches(error).iter().filter_map(|branch| branch.get("title")?.as_str()).collect();
-            let problem = self.one(error, format!("{} has none of the allowed forms", self.subject(error)), "anyOf");
+            let problem = self.one(error, format!("{} has none of the allowed forms", subject(error)), "anyOf");
             let expected = problem.expected.clone().or_else(|| (!titles.is_empty()).then(|| titles.join(", or ")));
             return Problem { expected, ..problem };
         }
         let list = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
-        let message = format!("{} has none of the keys of which it takes one", self.subject(error));
+        let message = format!("{} has none of the keys of which it takes one", subject(error));
         Problem { expected: Some(format!("one of {list}")), ..self.one(error, message, "required") }
     }
 
@@ -171,7 +166,7 @@ impl Reader<'_> {
             keys.iter().filter(|key| error.instance().get(**key).is_some()).map(|key| format!("`{key}`")).collect();
         let message = match given.as_slice() {
             [_, _, ..] => format!("{} exclude each other", given.join(" and ")),
-            _ => format!("{} has several of the allowed forms at once", self.subject(error)),
+            _ => format!("{} has several of the allowed forms at once", subject(error)),
         };
         Problem { expected: Some("only one of them".to_owned()), ..self.one(error, message, "oneOf") }
     }
@@ -238,17 +233,17 @@ impl Reader<'_> {
         }
     }
 
-    /// The key or index that the error is about.
-    fn subject(&self, error: &ValidationError<'_>) -> String {
-        match error.instance_path().as_str().rsplit_once('/') {
-            Some((_, last)) if last.bytes().all(|byte| byte.is_ascii_digit()) => format!("element {last}"),
-            Some((_, last)) => format!("`{}`", last.replace("~1", "/").replace("~0", "~")),
-            None => "the value".to_owned(),
-        }
-    }
-
     fn shown(&self, error: &ValidationError<'_>) -> String {
-        if self.secret { self.subject(error) } else { quoted(error.instance()) }
+        if self.secret { subject(error) } else { quoted(error.instance()) }
+    }
+}
+
+/// The key or index that the error is about.
+fn subject(error: &ValidationError<'_>) -> String {
+    match error.instance_path().as_str().rsplit_once('/') {
+        Some((_, last)) if last.bytes().all(|byte| byte.is_ascii_digit()) => format!("element {last}"),
+        Some((_, last)) => format!("`{}`", last.replace("~1", "/").replace("~0", "~")),
+        None => "the value".to_owned(),
     }
 }
 
@@ -292,6 +287,15 @@ fn type_of(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
+    }
+}
+
+fn types(kind: &TypeKind) -> String {
+    match kind {
+        TypeKind::Single(one) => with_article(&one.to_string()),
+        TypeKind::Multiple(many) => {
+            many.iter().map(|one| with_article(&one.to_string())).collect::<Vec<_>>().join(" or ")
+        }
     }
 }
 

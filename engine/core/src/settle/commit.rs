@@ -70,6 +70,27 @@ fn reasons(old: &GraphRole, new: &GraphRole, node: &str, graphs: (Option<&Graph>
     reasons
 }
 
+/// Who reads one of these facts of a node: roles on it, and gathers of it.
+pub fn readers_of_facts(graph: &Graph, node: &str, facts: &BTreeSet<String>) -> BTreeSet<(RoleName, NodeName)> {
+    let group = graph.nodes.get(node).map(|node| node.group.as_str()).unwrap_or_default();
+    let mut readers = BTreeSet::new();
+    for (name, role) in &graph.roles {
+        if let Kind::Gather { of: Gathered::Fact { fact, .. }, group: of, .. } = &role.kind
+            && facts.contains(fact)
+            && graph.nodes.contains_key(node)
+            && of.as_ref().is_none_or(|of| of == group)
+        {
+            readers.extend(role.bound.iter().map(|on| (name.clone(), on.clone())));
+        }
+        let reads =
+            |source: &Source| matches!(source.in_group(group), Some(Source::Node { fact, .. }) if facts.contains(fact));
+        if role.bound.contains(node) && role.inputs.values().any(|input| reads(&input.source)) {
+            readers.insert((name.clone(), node.to_owned()));
+        }
+    }
+    readers
+}
+
 /// Do both sources say the same for this node?
 fn same_source(old: &Source, new: &Source, node: &str, graphs: (Option<&Graph>, &Graph)) -> bool {
     match (old, new) {

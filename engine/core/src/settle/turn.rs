@@ -3,6 +3,8 @@
 //! A turn owns its neighbourhood and moves it; the caller loads what [`Turn::wants`] names, writes what
 //! [`Turn::finish`] returns, all in the one transaction that holds the deployment's lock.
 
+mod touch;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
@@ -11,8 +13,8 @@ use serde_json::{Value, json};
 use super::judge::{first_active, moves};
 use super::{Cause, Frozen, Hood, Tally, Verdict, Vertex, judge};
 use crate::digest;
-use crate::document::{At, Object, OnChange};
-use crate::graph::{Graph, Kind, NodeName, Pairing, RoleName};
+use crate::document::{At, Object, OnChange, differing};
+use crate::graph::{Graph, Kind, NodeName, RoleName};
 use crate::id::{JobId, NodeId, VertexId};
 use crate::state::{Event, Goal, Phase, State, next};
 
@@ -291,9 +293,16 @@ impl<'g> Turn<'g> {
     fn go(&mut self, id: VertexId, frozen: &Frozen) {
         let vertex = self.vertex(id);
         vertex.cause = None;
+        let leaving = vertex.phase.goal == Goal::Absent;
+        let role = vertex.role.clone();
         if vertex.phase.state == State::Blocked {
             let digest = frozen.digest.clone();
             self.moved(id, Event::Go, json!({"digest": digest}));
+        }
+        // A helper holds nothing that would have to be removed.
+        if leaving && self.graph.roles.get(&role).is_some_and(|role| role.kind != Kind::Work) {
+            self.moved(id, Event::Claim, Value::Null);
+            self.moved(id, Event::Done, json!({"action": "remove"}));
         }
     }
 
@@ -440,6 +449,8 @@ impl<'g> Turn<'g> {
         if after.state == State::Gone {
             vertex.serving = false;
             vertex.job = None;
+            // Nobody loads it again who could take this back.
+            vertex.wake = false;
         }
         let role = vertex.role.clone();
         let (was, is) = (Tally::of(before), Tally::of(after));
@@ -495,91 +506,4 @@ impl<'g> Turn<'g> {
             self.enqueue(id);
         }
     }
-
-    /// Direct readers of outputs that changed are touched with the writer's `since`. Nobody else is.
-    fn touch_readers(&mut self, id: VertexId, changed: &BTreeSet<String>, since: Option<i64>) {
-        if changed.is_empty() {
-            return;
-        }
-        let writer = self.hood.vertices[&id].clone();
-        let since = since.unwrap_or_default();
-        let children: Vec<(RoleName, Pairing)> = self
-            .graph
-            .children(&writer.role)
-            .filter(|(child, edge)| reads(child, &edge.why, &writer.role, changed))
-            .map(|(child, edge)| (child.name.clone(), edge.pairing))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        for (child, pairing) in children {
-            let why = json!({"by": writer.id, "role": writer.role, "outputs": changed});
-            match pairing {
-                Pairing::Same => {
-                    if let Some(reader) = self.hood.at(&child, writer.node).map(|reader| reader.id) {
-                        self.touch_one(reader, since, &why);
-                    }
-                }
-                Pairing::All => {
-                    if let Some(reader) = self.hood.on_virtual(&child).map(|reader| reader.id) {
-                        self.touch_one(reader, since, &why);
-                    }
-                }
-                Pairing::FromVirtual | Pairing::Chosen => self.touches.push((child, since, why.to_string())),
-            }
-        }
-    }
-
-    /// Touches that concern all instances of a role wait until those are loaded.
-    fn apply_touches(&mut self) {
-        for (role, since, why) in std::mem::take(&mut self.touches) {
-            if !self.hood.all_of.contains(&role) {
-                self.wants.roles.insert(role.clone());
-                self.touches.push((role, since, why));
-                continue;
-            }
-            let why: Value = serde_json::from_str(&why).unwrap_or_default();
-            let readers: Vec<VertexId> = self.hood.place.get(&role).into_iter().flatten().map(|(_, id)| *id).collect();
-            for reader in readers {
-                self.touch_one(reader, since, &why);
-            }
-        }
-    }
-
-    fn touch_one(&mut self, id: VertexId, since: i64, why: &Value) {
-        let phase = self.hood.vertices[&id].phase;
-        if phase.goal == Goal::Absent || phase.state == State::Gone || phase.state == State::Proposed {
-            return;
-        }
-        let vertex = self.vertex(id);
-        vertex.since = Some(vertex.since.map_or(since, |old| old.min(since)));
-        self.moved(id, Event::Touch, why.clone());
-        if self.hood.vertices[&id].phase.state == State::Blocked {
-            self.vertex(id).wake = true;
-            self.enqueue(id);
-        }
-    }
-}
-
-/// Does this edge read one of the outputs?
-fn reads(child: &crate::graph::GraphRole, why: &crate::graph::Why, parent: &str, outputs: &BTreeSet<String>) -> bool {
-    use crate::graph::{Gathered, Source, Why};
-    let Why::Data { input, .. } = why else { return false };
-    let named = |output: Option<&String>| output.is_none_or(|output| outputs.contains(output));
-    match (&child.kind, child.inputs.get(input)) {
-        (Kind::Gather { of: Gathered::Output { role, output, .. }, .. }, _) => role == parent && named(output.as_ref()),
-        (Kind::Chooser { .. }, _) => false,
-        (_, Some(input)) => match &input.source {
-            Source::Chosen { helper, .. } if helper == parent => true,
-            Source::Output { output, .. } | Source::Chosen { output, .. } => named(output.as_ref()),
-            Source::At { output, .. } => named(Some(output)),
-            Source::Gather { .. } => true,
-            _ => false,
-        },
-        (_, None) => true,
-    }
-}
-
-/// Names of outputs that differ.
-fn differing(before: &Object, after: &Object) -> BTreeSet<String> {
-    before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
 }

@@ -131,7 +131,7 @@ impl Inner {
         let gone = folder.path.join("nodes").join(format!(".{name}-{}", uuid::Uuid::new_v4().simple()));
         fs::rename(&path, &gone).doing("renaming", &path)?;
         remove_tree(&gone)?;
-        self.forget_layers(folder)
+        Self::forget_layers(folder)
     }
 
     pub(crate) fn list(&self) -> Result<Vec<String>, Trouble> {
@@ -222,7 +222,7 @@ impl Inner {
         }
     }
 
-    fn forget_layers(&self, folder: &Folder) -> Result<(), Trouble> {
+    fn forget_layers(folder: &Folder) -> Result<(), Trouble> {
         let _lock = folder.lock()?;
         let mut used = Vec::new();
         for name in folder.nodes()? {

@@ -128,7 +128,7 @@ impl Line {
             ScriptedOutcome::Succeed | ScriptedOutcome::Drift | ScriptedOutcome::Fail(_) => {
                 outcome.changed = matches!(mode, Mode::Apply | Mode::Remove);
                 if mode == Mode::Apply {
-                    outcome.outputs = self.outputs.clone();
+                    outcome.outputs.clone_from(&self.outputs);
                 }
             }
         }

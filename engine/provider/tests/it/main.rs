@@ -2,6 +2,7 @@
 //!
 //! These tests need root and the packages that `Lab::doctor` names. Where they are missing the tests fail and say so.
 
+mod agent;
 mod contract;
 mod lab;
 mod support;

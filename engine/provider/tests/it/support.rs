@@ -1,6 +1,6 @@
 //! What the tests share: a lab of one's own, an SSH client, an SSH server.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,7 +33,14 @@ impl Key {
 
     /// Runs a command by SSH, trusting nothing but the host keys that the provider gave.
     pub(crate) fn ssh(&self, access: &Access, command: &str) -> Result<String, String> {
+        self.ssh_with(access, command, &[]).map(|said| String::from_utf8_lossy(&said).trim().to_owned())
+    }
+
+    /// The same for bytes, with something for the command to read.
+    pub(crate) fn ssh_with(&self, access: &Access, command: &str, input: &[u8]) -> Result<Vec<u8>, String> {
         let folder = tempfile::tempdir().expect("a folder");
+        let fed = folder.path().join("input");
+        fs::write(&fed, input).expect("written");
         let known = folder.path().join("known_hosts");
         // OpenSSH writes the usual port without brackets.
         let host = match access.port {
@@ -49,11 +56,11 @@ impl Key {
             .arg("-i")
             .arg(&self.private)
             .args(["-p", &access.port.to_string(), &format!("{}@{}", access.user, access.address), command])
-            .stdin(Stdio::null())
+            .stdin(File::open(&fed).expect("what was written"))
             .output()
             .expect("ssh starts");
         if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+            Ok(output.stdout)
         } else {
             Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
         }

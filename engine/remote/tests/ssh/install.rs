@@ -106,8 +106,9 @@ async fn a_talkative_login_shell_does_no_harm_and_another_program_is_shown() {
 
 #[tokio::test]
 async fn sudo_without_a_password_is_enough_and_less_is_told() {
-    let sshd = Sshd::start();
+    // Made first and so removed last, when the server has let go of it.
     let user = User::make("plinth-remote");
+    let sshd = Sshd::start();
     let mut target = sshd.target("a", "127.0.0.1");
     target.user.clone_from(&user.name);
     let error = sshd.pool(scripted::with_facts("m")).facts(&target).await.unwrap_err();

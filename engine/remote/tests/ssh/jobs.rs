@@ -1,8 +1,8 @@
 //! Jobs by the real agent over the real server.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn a_job_runs_once_and_its_events_come_in_order() {
     let outcome = finished(ended);
     assert_eq!(outcome.status, Status::Succeeded, "{outcome:?}");
     assert!(matches!(notes[0], Note::Greeting { .. }));
-    let numbers: Vec<u64> = notes.iter().filter_map(|note| seq(note)).collect();
+    let numbers: Vec<u64> = notes.iter().filter_map(seq).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     assert_eq!(lines(&notes), ["hello", "oops"]);
     // The same job again is the same job, told from its beginning.
@@ -158,6 +158,36 @@ async fn uninstalling_leaves_nothing_and_spares_the_neighbour() {
 }
 
 #[tokio::test]
+async fn our_key_comes_and_goes_and_all_other_lines_stay_as_they_are() {
+    let (sshd, pool, target) = node();
+    let file = sshd.dir.path().join(".ssh/authorized_keys");
+    let ours = sshd.key.public_line() + "\n";
+    // Where there is no file, one is made, and is left empty.
+    pool.admit(&target, true).await.unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), ours);
+    pool.admit(&target, false).await.unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "");
+    // Backslashes, empty lines, bytes that are no text, and no end of the last line.
+    let theirs = b"ssh-rsa AAAA a\\nb\n\n\xff\ncommand=\"echo \\1\" ssh-ed25519 BBBB last";
+    fs::write(&file, theirs).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    for _ in 0..2 {
+        pool.admit(&target, true).await.unwrap();
+    }
+    assert_eq!(fs::read(&file).unwrap(), [theirs, b"\n".as_slice(), ours.as_bytes()].concat());
+    for _ in 0..2 {
+        pool.admit(&target, false).await.unwrap();
+    }
+    assert_eq!(fs::read(&file).unwrap(), [theirs, b"\n".as_slice()].concat());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no file of ours is left beside it");
+    // What can not be written is said, and not taken for sudo.
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert_eq!(pool.admit(&target, true).await.unwrap_err().code(), "agent-install-failed");
+}
+
+#[tokio::test]
 async fn the_machine_tells_its_facts() {
     let (_sshd, pool, target) = node();
     let facts = pool.facts(&target).await.unwrap().facts;
@@ -172,26 +202,28 @@ fn node() -> (Sshd, Pool, Target) {
     (sshd, pool, target)
 }
 
-/// The real agent, built once; `PLINTH_AGENT` names one that is there.
+/// The real agent; `PLINTH_AGENT` names another than the one that was built with this test.
 fn agent() -> AgentBinary {
     static AGENT: OnceLock<AgentBinary> = OnceLock::new();
     let load = || {
-        let path = std::env::var_os("PLINTH_AGENT").map_or_else(build, Into::into);
-        AgentBinary::new(std::env::consts::ARCH, fs::read(path).unwrap())
+        let path = std::env::var_os("PLINTH_AGENT").map_or_else(beside_us, PathBuf::from);
+        let binary = fs::read(&path).unwrap_or_else(|error| {
+            panic!("{}: {error}; `cargo test --workspace` builds it", path.display());
+        });
+        AgentBinary::new(std::env::consts::ARCH, binary)
     };
     AGENT.get_or_init(load).clone()
 }
 
-fn build() -> std::path::PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let built = Command::new(env!("CARGO")).args(["build", "-q", "-p", "engine-agent"]).current_dir(&root).status();
-    assert!(built.unwrap().success());
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    target.join("debug/plinth-agent")
+/// Where cargo puts the programs of the workspace: tests are in `deps` beside them. Nothing is built here: a cargo
+/// inside of a test waits for the lock of the one that runs it, and builds with other features.
+fn beside_us() -> PathBuf {
+    let deps = std::env::current_exe().unwrap();
+    deps.parent().and_then(Path::parent).unwrap().join("plinth-agent")
 }
 
 fn following(job: &JobSpec) -> Following<'_> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     Following { job, begun: false, incarnation: None, seen: 0, repeatable: false, deadline }
 }
 

@@ -1,4 +1,5 @@
 //! The SSH side against a real OpenSSH server.
+#![allow(clippy::unwrap_used)] // in tests a panic is the finding
 
 mod connect;
 mod follow;

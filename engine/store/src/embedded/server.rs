@@ -88,6 +88,7 @@ impl Embedded {
     /// Starts a server where none runs.
     async fn launch(&self, state: &mut State) -> Result<Ensured, StoreError> {
         postmaster::clean(&self.layout.cluster, &self.socket).await?;
+        self.let_go(state).await?;
         trim_log(&self.layout.log)?;
         let log = open_log(&self.layout.log)?;
         let before = log.metadata().map_or(0, |data| data.len());
@@ -105,6 +106,20 @@ impl Embedded {
             Outcome::Gone => Err(self.failed(before).into()),
             Outcome::Silent => Err(self.silent(pid).into()),
         }
+    }
+
+    /// Waits for the end of the server that we started before. One that is being killed leaves its directory before
+    /// it ends, so that `find` and `clean` no longer see it; never waited for, it would stay as a zombie.
+    async fn let_go(&self, state: &mut State) -> Result<(), EmbeddedError> {
+        let Some(pid) = state.child.as_ref().map(Child::id) else { return Ok(()) };
+        let over = || {
+            reap(&mut state.child);
+            state.child.is_none()
+        };
+        if wait(ANSWER, over).await {
+            return Ok(());
+        }
+        Err(self.silent(i32::try_from(pid).expect("a process id is an i32")))
     }
 
     /// Waits until the server with this process id answers.

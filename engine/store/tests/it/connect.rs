@@ -26,7 +26,7 @@ async fn a_listener_hears_and_says_when_it_did_not() {
         .pool()
         .execute(
             "select pg_terminate_backend(pid) from pg_stat_activity
-              where datname = current_database() and pid <> pg_backend_pid()",
+              where datname = current_database() and pid <> pg_backend_pid() and query ilike 'listen%'",
         )
         .await
         .unwrap();

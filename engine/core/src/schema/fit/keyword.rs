@@ -58,7 +58,7 @@ impl Prover {
             "allOf" => list(q.argument).try_for_each(|part| self.prove(q.facts, part, q.place)),
             "anyOf" => self.any_of(q),
             "oneOf" => self.one_of(q),
-            "not" => q.settled(self.disjoint(q.facts, q.argument), || q.not_promised()),
+            "not" => q.settled(Self::disjoint(q.facts, q.argument), || q.not_promised()),
             "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum" => {
                 q.settled(bounded(q), || q.not_promised())
             }
@@ -81,7 +81,7 @@ impl Prover {
             }
             "items" | "prefixItems" => self.items(q),
             "properties" => self.properties(q),
-            "required" => self.required(q),
+            "required" => required(q),
             "additionalProperties" => self.other_keys(q),
             "patternProperties" => self.pattern_keys(q),
             "propertyNames" => self.key_names(q),
@@ -121,11 +121,11 @@ impl Prover {
         let branches: Vec<&Value> = list(q.argument).collect();
         let passed = branches.iter().position(|branch| self.prove(q.facts, branch, q.place).is_ok()).ok_or_else(gap)?;
         let others = branches.iter().enumerate().filter(|(index, _)| *index != passed);
-        if others.map(|(_, branch)| branch).all(|branch| self.disjoint(q.facts, branch)) { Ok(()) } else { Err(gap()) }
+        if others.map(|(_, branch)| branch).all(|branch| Self::disjoint(q.facts, branch)) { Ok(()) } else { Err(gap()) }
     }
 
     /// Is there no value of the facts that passes the schema? `false` means it was not shown.
-    fn disjoint(&self, facts: &Facts<'_>, schema: &Value) -> bool {
+    fn disjoint(facts: &Facts<'_>, schema: &Value) -> bool {
         let other = Facts::of(schema);
         if facts.are_impossible() || other.are_impossible() || !facts.types().meet(other.types()) {
             return true;
@@ -144,21 +144,9 @@ impl Prover {
         keys.chain(facts.required()).chain(other.required()).any(|key| {
             (facts.require(key) || other.require(key)) && {
                 let here = facts.at_key(key);
-                here.are_impossible() || self.disjoint_values(&here, &other.at_key(key))
+                here.are_impossible() || disjoint_values(&here, &other.at_key(key))
             }
         })
-    }
-
-    fn disjoint_values(&self, facts: &Facts<'_>, other: &Facts<'_>) -> bool {
-        if other.are_impossible() || !facts.types().meet(other.types()) {
-            return true;
-        }
-        match (facts.values(), other.values()) {
-            (Some(values), _) | (None, Some(values)) => {
-                values.iter().all(|value| !facts.admit(value) || !other.admit(value))
-            }
-            (None, None) => false,
-        }
     }
 
     fn items(&self, q: &Question<'_, '_>) -> Proof {
@@ -176,16 +164,8 @@ impl Prover {
     }
 
     fn properties(&self, q: &Question<'_, '_>) -> Proof {
-        let wanted = q.argument.as_object().into_iter().flatten();
-        wanted.map(|(key, schema)| self.prove(&q.facts.at_key(key), schema, &q.below(key))).collect()
-    }
-
-    fn required(&self, q: &Question<'_, '_>) -> Proof {
-        let missing = list(q.argument).filter_map(Value::as_str).find(|key| !q.facts.require(key));
-        match missing {
-            Some(key) => Err(q.gap(format!("`{key}` may be missing"))),
-            None => Ok(()),
-        }
+        let mut wanted = q.argument.as_object().into_iter().flatten();
+        wanted.try_for_each(|(key, schema)| self.prove(&q.facts.at_key(key), schema, &q.below(key)))
     }
 
     fn other_keys(&self, q: &Question<'_, '_>) -> Proof {
@@ -257,6 +237,26 @@ fn subject(keyword: &str) -> Types {
         | "dependentSchemas"
         | "unevaluatedProperties" => Types::OBJECT,
         _ => Types::ALL,
+    }
+}
+
+fn disjoint_values(facts: &Facts<'_>, other: &Facts<'_>) -> bool {
+    if other.are_impossible() || !facts.types().meet(other.types()) {
+        return true;
+    }
+    match (facts.values(), other.values()) {
+        (Some(values), _) | (None, Some(values)) => {
+            values.iter().all(|value| !facts.admit(value) || !other.admit(value))
+        }
+        (None, None) => false,
+    }
+}
+
+fn required(q: &Question<'_, '_>) -> Proof {
+    let missing = list(q.argument).filter_map(Value::as_str).find(|key| !q.facts.require(key));
+    match missing {
+        Some(key) => Err(q.gap(format!("`{key}` may be missing"))),
+        None => Ok(()),
     }
 }
 

@@ -1,0 +1,67 @@
+//! The API's side of what the engine can do.
+
+use api_server::control::{Control, Document};
+use async_trait::async_trait;
+use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
+use engine_store::ask::Ask;
+use tokio::sync::mpsc;
+
+/// The engine's control, as the API asks for it.
+pub(super) struct Bridge(pub(super) engine_daemon::Control);
+
+#[async_trait]
+impl Control for Bridge {
+    async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {
+        self.0.plan(&document.text, &document.file).await
+    }
+
+    async fn apply(&self, document: &Document, seen: &[(String, i32)], by: &str) -> Result<Vec<Applied>, Refusal> {
+        self.0.apply(&document.text, &document.file, seen, by).await
+    }
+
+    async fn plan_destroy(&self, name: &str) -> Result<Applied, Refusal> {
+        self.0.plan_destroy(name).await
+    }
+
+    async fn destroy(&self, name: &str, by: &str) -> Result<Applied, Refusal> {
+        self.0.destroy(name, by).await
+    }
+
+    async fn retry(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.0.ask(Ask::Retry, name, node_role, by).await
+    }
+
+    async fn pause(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.0.ask(Ask::Pause, name, node_role, by).await
+    }
+
+    async fn resume(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.0.ask(Ask::Resume, name, node_role, by).await
+    }
+
+    async fn cancel(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.0.ask(Ask::Cancel, name, node_role, by).await
+    }
+
+    async fn add_nodes(
+        &self,
+        document: &Document,
+        keys: &[(String, String)],
+        by: &str,
+    ) -> Result<Vec<String>, Refusal> {
+        self.0.add_nodes(&document.text, &document.file, keys, by).await
+    }
+
+    async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {
+        self.0.remove_node(name, force, by).await
+    }
+
+    async fn exec(
+        &self,
+        nodes: &[String],
+        command: Vec<String>,
+        seconds: u64,
+    ) -> Result<mpsc::Receiver<ExecEvent>, Refusal> {
+        self.0.exec(nodes, command, seconds).await
+    }
+}

@@ -1,0 +1,225 @@
+//! A method for every route.
+
+use engine_core::id::JobId;
+use engine_core::request::{
+    AddNodesRequest, ApplyRequest, Document, ExecRequest, MoveRequest, NodeKey, Page, RoleDetail, RoleView, Seen,
+    Version, WorkloadDetail, WorkloadView,
+};
+use engine_core::view::{
+    Applied, DeploymentDetail, DeploymentView, EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView,
+    StatusView, WhyView,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::http::{Http, Place};
+use crate::stream::{Events, Exec, Log};
+use crate::{ClientError, Endpoint};
+
+/// The engine, as far as the API goes. Every method fails with what the engine says, or with why it says nothing.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: Http,
+}
+
+const API: [&str; 2] = ["api", "v1"];
+
+macro_rules! at {
+    ($($segment:expr),* $(; $($key:literal = $value:expr),*)?) => {
+        Place(&[API[0], API[1], $($segment),*], {
+            #[allow(unused_mut)]
+            let mut parameters: Vec<(&'static str, String)> = Vec::new();
+            $($(if let Some(value) = $value { parameters.push(($key, value.to_string())); })*)?
+            parameters
+        })
+    };
+}
+
+#[allow(missing_docs, reason = "the routes say what they do; see docs/reference/openapi.json")]
+impl Client {
+    /// Talks to this engine in the name of `by`, which goes into its records.
+    pub fn new(endpoint: Endpoint, by: impl Into<String>) -> Result<Self, ClientError> {
+        Ok(Self { http: Http::new(endpoint, by.into())? })
+    }
+
+    /// Where the engine is.
+    pub fn endpoint(&self) -> &str {
+        self.http.endpoint()
+    }
+
+    /// All parts of a list.
+    async fn all<T: DeserializeOwned>(&self, what: &str) -> Result<Vec<T>, ClientError> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page: Page<T> = self.http.get(at!(what; "limit" = Some(1000), "after" = after.as_ref())).await?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    pub async fn version(&self) -> Result<Version, ClientError> {
+        self.http.get(Place(&["version"], Vec::new())).await
+    }
+
+    pub async fn ready(&self) -> Result<(), ClientError> {
+        self.http.text(Place(&["readyz"], Vec::new())).await.map(drop)
+    }
+
+    pub async fn openapi(&self) -> Result<Value, ClientError> {
+        self.http.get(Place(&["openapi.json"], Vec::new())).await
+    }
+
+    pub async fn engines(&self) -> Result<Vec<EngineView>, ClientError> {
+        Ok(self.http.get::<Page<EngineView>>(at!("engines")).await?.items)
+    }
+
+    pub async fn deployments(&self) -> Result<Vec<DeploymentView>, ClientError> {
+        self.all("deployments").await
+    }
+
+    pub async fn deployment(&self, name: &str) -> Result<DeploymentDetail, ClientError> {
+        self.http.get(at!("deployments", name)).await
+    }
+
+    pub async fn status(&self, name: &str) -> Result<StatusView, ClientError> {
+        self.http.get(at!("deployments", name, "status")).await
+    }
+
+    /// `format`: `json`, `dot`, `mermaid` or `svg`.
+    pub async fn graph(&self, name: &str, format: &str) -> Result<String, ClientError> {
+        self.http.text(at!("deployments", name, "graph"; "format" = Some(format))).await
+    }
+
+    pub async fn plan(&self, document: &Document) -> Result<Vec<Applied>, ClientError> {
+        self.http.post(at!("plans"), document).await
+    }
+
+    pub async fn apply(&self, document: Document, seen: Vec<Seen>) -> Result<Vec<Applied>, ClientError> {
+        self.http.post(at!("applies"), &ApplyRequest { document, seen }).await
+    }
+
+    pub async fn plan_destroy(&self, name: &str) -> Result<Applied, ClientError> {
+        self.http.post(at!("deployments", name, "destroy-plans"), &json!({})).await
+    }
+
+    pub async fn destroy(&self, name: &str) -> Result<Applied, ClientError> {
+        self.http.delete_for(at!("deployments", name)).await
+    }
+
+    async fn moves(&self, name: &str, what: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
+        let request = MoveRequest { node_role: node_role.map(str::to_owned) };
+        self.http.post(at!("deployments", name, what), &request).await
+    }
+
+    pub async fn retry(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
+        self.moves(name, "retries", node_role).await
+    }
+
+    pub async fn pause(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
+        self.moves(name, "pauses", node_role).await
+    }
+
+    pub async fn resume(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
+        self.moves(name, "resumes", node_role).await
+    }
+
+    pub async fn cancel(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
+        self.moves(name, "cancellations", node_role).await
+    }
+
+    pub async fn why(&self, name: &str, node: &str, role: &str) -> Result<WhyView, ClientError> {
+        self.http.get(at!("deployments", name, "node-roles", node, role, "why")).await
+    }
+
+    pub async fn jobs(&self, name: &str, node: &str, role: &str) -> Result<Vec<JobView>, ClientError> {
+        Ok(self.http.get::<Page<JobView>>(at!("deployments", name, "node-roles", node, role, "jobs")).await?.items)
+    }
+
+    pub async fn job(&self, id: JobId) -> Result<JobView, ClientError> {
+        self.http.get(at!("jobs", &id.to_string())).await
+    }
+
+    /// The log of an attempt from its beginning; of the newest if none is named.
+    pub async fn log(
+        &self,
+        name: &str,
+        node: &str,
+        role: &str,
+        job: Option<JobId>,
+    ) -> Result<Vec<LogLine>, ClientError> {
+        let (mut lines, mut job, mut after): (Vec<LogLine>, _, _) = (Vec::new(), job, None::<String>);
+        loop {
+            let place = at!("deployments", name, "node-roles", node, role, "logs";
+                "job" = job.as_ref(), "after" = after.as_ref(), "limit" = Some(1000));
+            let page: Page<LogLine> = self.http.get(place).await?;
+            lines.extend(page.items);
+            // The same attempt in all parts, even if another one begins meanwhile.
+            job = job.or_else(|| lines.first().map(|line| line.job));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(lines),
+            }
+        }
+    }
+
+    /// The log as it is written.
+    pub fn follow_log(&self, name: &str, node: &str, role: &str) -> Log {
+        let path = ["api", "v1", "deployments", name, "node-roles", node, role, "logs", "stream"];
+        Log::new(self.http.clone(), path.map(str::to_owned).to_vec())
+    }
+
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {
+        self.all("nodes").await
+    }
+
+    pub async fn node(&self, name: &str) -> Result<NodeView, ClientError> {
+        self.http.get(at!("nodes", name)).await
+    }
+
+    pub async fn node_roles(&self, node: &str) -> Result<Vec<NodeRoleView>, ClientError> {
+        Ok(self.http.get::<Page<NodeRoleView>>(at!("nodes", node, "node-roles")).await?.items)
+    }
+
+    pub async fn add_nodes(&self, document: Document, keys: Vec<NodeKey>) -> Result<Vec<String>, ClientError> {
+        self.http.post(at!("nodes"), &AddNodesRequest { document, keys }).await
+    }
+
+    pub async fn remove_node(&self, name: &str, force: bool) -> Result<(), ClientError> {
+        self.http.delete(at!("nodes", name; "force" = force.then_some(true))).await
+    }
+
+    pub async fn roles(&self) -> Result<Vec<RoleView>, ClientError> {
+        Ok(self.http.get::<Page<RoleView>>(at!("roles")).await?.items)
+    }
+
+    pub async fn role(&self, name: &str) -> Result<RoleDetail, ClientError> {
+        self.http.get(at!("roles", name)).await
+    }
+
+    pub async fn workloads(&self) -> Result<Vec<WorkloadView>, ClientError> {
+        Ok(self.http.get::<Page<WorkloadView>>(at!("workloads")).await?.items)
+    }
+
+    pub async fn workload(&self, name: &str) -> Result<WorkloadDetail, ClientError> {
+        self.http.get(at!("workloads", name)).await
+    }
+
+    /// The newest events, oldest first.
+    pub async fn events(&self, deployment: Option<&str>, limit: u32) -> Result<Vec<EventView>, ClientError> {
+        let place = at!("events"; "deployment" = deployment, "limit" = Some(limit));
+        Ok(self.http.get::<Page<EventView>>(place).await?.items)
+    }
+
+    /// Events after the one with this number, as they happen.
+    pub fn follow_events(&self, deployment: Option<&str>, after: i64) -> Events {
+        Events::new(self.http.clone(), deployment, after)
+    }
+
+    pub async fn exec(&self, request: &ExecRequest) -> Result<Exec, ClientError> {
+        let response = self.http.post_stream(at!("exec"), request).await?;
+        Ok(Exec::new(self.http.clone(), response))
+    }
+}

@@ -1,0 +1,40 @@
+//! What the API asks of the engine beyond reading: implemented by the daemon's control and wired in by the command.
+
+use async_trait::async_trait;
+pub use engine_core::request::Document;
+use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
+use tokio::sync::mpsc;
+
+/// The engine's abilities that change something, or reach nodes. Every one changes nothing when it refuses.
+#[async_trait]
+pub trait Control: Send + Sync + 'static {
+    /// What applying the deployment documents of a file would do, one result a document.
+    async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal>;
+    /// Commits the deployment documents of a file. `revisions`: the revision of each deployment that the person saw;
+    /// another one by now is a conflict. Refused as a whole, or committed one by one in the order of the file.
+    async fn apply(&self, document: &Document, seen: &[(String, i32)], by: &str) -> Result<Vec<Applied>, Refusal>;
+    /// What a destroy would do.
+    async fn plan_destroy(&self, name: &str) -> Result<Applied, Refusal>;
+    /// Lets everything of a deployment leave.
+    async fn destroy(&self, name: &str, by: &str) -> Result<Applied, Refusal>;
+    /// Runs failed node roles again; one, or all failed ones of the deployment.
+    async fn retry(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
+    /// Starts no more jobs of a deployment or node role.
+    async fn pause(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
+    /// Takes a pause back.
+    async fn resume(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
+    /// Stops running jobs: one, or all of the deployment. They fail with code `cancelled` once the agent says so.
+    async fn cancel(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
+    /// Adopts the hosts that node documents describe; returns their names. Private keys are in `keys` by node name.
+    async fn add_nodes(&self, document: &Document, keys: &[(String, String)], by: &str)
+    -> Result<Vec<String>, Refusal>;
+    /// Lets go of a node that no deployment uses.
+    async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal>;
+    /// Runs a command on nodes, side by side; the receiver ends when it has ended on all of them.
+    async fn exec(
+        &self,
+        nodes: &[String],
+        command: Vec<String>,
+        seconds: u64,
+    ) -> Result<mpsc::Receiver<ExecEvent>, Refusal>;
+}

@@ -1,0 +1,139 @@
+//! Every route through the typed client.
+
+use api_client::{Client, Endpoint};
+use api_server::control::Document;
+use engine_core::request::{ExecRequest, NodeKey, Seen};
+use engine_core::state::State;
+use engine_core::view::{ExecEvent, Health};
+
+use crate::support::start;
+
+#[tokio::test]
+async fn what_is_read() {
+    let (database, _, running) = start().await;
+    let client = running.client();
+    client.ready().await.unwrap();
+    assert_eq!(client.version().await.unwrap().version, env!("CARGO_PKG_VERSION"));
+    database.set("g-1/base", "state = 'failed', since = 1, code = 'step-failed'").await;
+    let job = database.job("g-1/base", 1, Some("failed")).await;
+    database
+        .run(&format!(
+            "insert into job_log select '{job}', n, now(), 'stdout', 'line ' || n from generate_series(1, 2500) n"
+        ))
+        .await;
+    database.event("g-1/base", "node-role.fail").await;
+    database.all_settled().await;
+
+    let listed = client.deployments().await.unwrap();
+    assert_eq!(
+        listed.iter().map(|one| (one.name.as_str(), one.health)).collect::<Vec<_>>(),
+        [("blue", Health::Failed)]
+    );
+    assert_eq!(client.deployment("blue").await.unwrap().deployment, listed[0]);
+    let status = client.status("blue").await.unwrap();
+    assert_eq!((status.node_roles.len(), status.nodes.len(), &status.deployment), (5, 2, &listed[0]));
+    for (format, begin) in [("json", "{"), ("dot", "digraph"), ("mermaid", "flowchart"), ("svg", "<svg")] {
+        assert!(client.graph("blue", format).await.unwrap().starts_with(begin), "{format}");
+    }
+    let why = client.why("blue", "g-1", "base").await.unwrap();
+    assert_eq!((why.node_role.state, why.jobs.len(), why.events.len()), (State::Failed, 1, 1));
+    // A helper has a blank in its name.
+    assert_eq!(client.why("blue", "deployment", "map base.url").await.unwrap().node_role.state, State::Active);
+    let jobs = client.jobs("blue", "g-1", "base").await.unwrap();
+    assert_eq!(client.job(jobs[0].id).await.unwrap().id, jobs[0].id);
+    let log = client.log("blue", "g-1", "base", None).await.unwrap();
+    assert_eq!((log.len(), log[2499].line.as_str()), (2500, "line 2500"), "in three parts");
+    let none = client.log("blue", "g-1", "base", Some(why.jobs[0].id)).await.unwrap();
+    assert_eq!(none.len(), 2500);
+    let other = client.log("blue", "g-2", "base", Some(why.jobs[0].id)).await.unwrap_err();
+    assert_eq!(other.code(), "unknown-job", "a job of another node role is not shown under this one");
+    let nodes = client.nodes().await.unwrap();
+    assert_eq!(nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["g-1", "g-2"]);
+    assert_eq!(client.node("g-1").await.unwrap(), nodes[0]);
+    assert_eq!(client.node_roles("g-1").await.unwrap().len(), 2);
+    assert_eq!(client.roles().await.unwrap()[0].name, "app");
+    assert!(client.role("app").await.unwrap().role.milestone);
+    assert_eq!(client.workloads().await.unwrap()[0].groups, ["g"]);
+    assert_eq!(client.workload("w").await.unwrap().document["workload"], "w");
+    let events = client.events(Some("blue"), 10).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["node-role.fail"]);
+    assert_eq!(client.engines().await.unwrap(), []);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn lists_come_in_parts() {
+    let (database, _, running) = start().await;
+    database
+        .run(
+            "insert into node (node_id, name, provider, state, created_at, changed_at)
+             select gen_random_uuid(), 'n' || to_char(n, 'FM0000'), 'simulated', 'up', now(), now()
+             from generate_series(1, 2100) n",
+        )
+        .await;
+    assert_eq!(running.client().nodes().await.unwrap().len(), 2102);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_asked_reaches_the_engine_with_a_name() {
+    let (_database, recorder, running) = start().await;
+    let client = running.client();
+    let document = Document { text: "deployment: blue".to_owned(), file: "blue.yaml".to_owned() };
+    let seen = |revision| vec![Seen { deployment: "blue".to_owned(), revision }];
+    assert_eq!(client.plan(&document).await.unwrap()[0].plan.totals.create, 1);
+    assert!(client.apply(document.clone(), seen(1)).await.unwrap()[0].changed);
+    let moved = client.apply(document.clone(), seen(2)).await.unwrap_err();
+    assert_eq!((moved.status(), moved.code()), (Some(409), "revision-moved"));
+    client.plan_destroy("blue").await.unwrap();
+    client.destroy("blue").await.unwrap();
+    assert_eq!(client.retry("blue", None).await.unwrap().node_roles, [""; 0]);
+    assert_eq!(client.pause("blue", Some("g-1/app")).await.unwrap().node_roles, ["g-1/app"]);
+    client.resume("blue", None).await.unwrap();
+    client.cancel("blue", None).await.unwrap();
+    let keys = vec![NodeKey { node: "n1".to_owned(), key: "secret".to_owned() }];
+    assert!(!format!("{keys:?}").contains("secret"));
+    assert_eq!(client.add_nodes(document, keys).await.unwrap(), ["n1"]);
+    assert_eq!(client.remove_node("g-1", true).await.unwrap_err().code(), "node-in-use");
+    let request = ExecRequest { nodes: vec!["a".into(), "b".into()], command: vec!["true".into()], seconds: 5 };
+    let mut exec = client.exec(&request).await.unwrap();
+    let mut exits = Vec::new();
+    while let Some(event) = exec.next().await.unwrap() {
+        if let ExecEvent::Ended { node, exit, .. } = event {
+            exits.push((node, exit));
+        }
+    }
+    assert_eq!(exits, [("a".to_owned(), Some(0)), ("b".to_owned(), Some(1))]);
+    insta::assert_snapshot!(recorder.taken().join("\n"), @r#"
+    plan blue.yaml
+    apply blue.yaml [("blue", 1)] by ann
+    apply blue.yaml [("blue", 2)] by ann
+    plan destroy blue
+    destroy blue by ann
+    retry blue all by ann
+    pause blue g-1/app by ann
+    resume blue all by ann
+    cancel blue all by ann
+    add nodes of blue.yaml with keys for ["n1"] by ann
+    remove node g-1 by ann by force
+    exec ["true"] on ["a", "b"] for 5 s
+    "#);
+    let mut document = Document { text: "bad".to_owned(), file: "x.yaml".to_owned() };
+    let findings = client.plan(&document).await.unwrap_err();
+    assert_eq!(findings.diagnostics()[0].file.as_deref(), Some("x.yaml"));
+    document.text = "nothing".to_owned();
+    assert!(client.plan(&document).await.unwrap()[0].plan.is_empty());
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_token_and_no_engine_are_told_apart() {
+    let (_database, _, running) = start().await;
+    let endpoint = Endpoint { endpoint: running.url(), token: "wrong".to_owned() };
+    let error = Client::new(endpoint.clone(), "ann").unwrap().deployments().await.unwrap_err();
+    assert_eq!((error.status(), error.code()), (Some(401), "unauthorized"));
+    running.stop().await.unwrap();
+    let error = Client::new(endpoint, "ann").unwrap().deployments().await.unwrap_err();
+    assert_eq!((error.status(), error.code()), (None, "no-engine"));
+    assert!(error.to_string().contains("plinth serve"), "{error}");
+}

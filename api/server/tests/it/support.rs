@@ -1,0 +1,215 @@
+//! A server with a recorder behind it instead of an engine, and a small deployment in its database.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use api_client::{Client, Endpoint};
+use api_server::control::{Control, Document};
+use api_server::{Server, ServerError};
+use async_trait::async_trait;
+use engine_core::graph::Graph;
+use engine_core::plan::{Action, Cause, Item, Plan, Totals};
+use engine_core::testing::{Fixture, catalog};
+use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind};
+use engine_store::testing::Database;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const TOKEN: &str = "let-me-in";
+
+/// Writes down what it is asked, and answers something.
+#[derive(Clone, Default)]
+pub(crate) struct Recorder(Arc<Mutex<Vec<String>>>);
+
+impl Recorder {
+    fn record(&self, said: String) {
+        self.0.lock().expect("nobody panicked").push(said);
+    }
+
+    /// What was asked since the last look.
+    pub(crate) fn taken(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("nobody panicked"))
+    }
+
+    fn moved(&self, what: &str, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.record(format!("{what} {name} {} by {by}", node_role.unwrap_or("all")));
+        known(name)?;
+        Ok(Moved { node_roles: node_role.map(str::to_owned).into_iter().collect() })
+    }
+}
+
+fn known(name: &str) -> Result<(), Refusal> {
+    assert!(name != "panic", "asked to");
+    match name {
+        "red" => Err(Refusal::new(RefusalKind::NotFound, "unknown-deployment", "there is no deployment `red`")),
+        _ => Ok(()),
+    }
+}
+
+fn applied(create: usize) -> Applied {
+    let item = Item {
+        node: "g-1".to_owned(),
+        role: "app".to_owned(),
+        action: Action::Create,
+        may_be_spared: false,
+        causes: vec![Cause::New],
+        effects: Vec::new(),
+        effects_unknown: false,
+    };
+    let totals = Totals { create, ..Totals::default() };
+    let plan = Plan { deployment: "blue".to_owned(), items: vec![item; create], totals, ..Plan::default() };
+    Applied { deployment: "blue".to_owned(), revision: 1, changed: create > 0, plan, warnings: Vec::new() }
+}
+
+/// A document that says `nothing` does nothing, one that says `bad` is refused.
+fn planned(document: &Document) -> Result<Vec<Applied>, Refusal> {
+    if document.text.contains("bad") {
+        let finding = engine_core::diagnostic::Diagnostic::error("unknown-key", "/bad", "no key `bad`");
+        return Err(Refusal::findings(vec![finding.in_file(&document.file)]));
+    }
+    Ok(vec![applied(usize::from(!document.text.contains("nothing")))])
+}
+
+#[async_trait]
+impl Control for Recorder {
+    async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {
+        self.record(format!("plan {}", document.file));
+        planned(document)
+    }
+
+    async fn apply(&self, document: &Document, seen: &[(String, i32)], by: &str) -> Result<Vec<Applied>, Refusal> {
+        self.record(format!("apply {} {seen:?} by {by}", document.file));
+        if seen.iter().any(|(_, revision)| *revision != 1) {
+            return Err(Refusal::new(RefusalKind::Conflict, "revision-moved", "it is another revision by now"));
+        }
+        planned(document)
+    }
+
+    async fn plan_destroy(&self, name: &str) -> Result<Applied, Refusal> {
+        self.record(format!("plan destroy {name}"));
+        known(name).map(|()| applied(0))
+    }
+
+    async fn destroy(&self, name: &str, by: &str) -> Result<Applied, Refusal> {
+        self.record(format!("destroy {name} by {by}"));
+        known(name).map(|()| applied(0))
+    }
+
+    async fn retry(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.moved("retry", name, node_role, by)
+    }
+
+    async fn pause(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.moved("pause", name, node_role, by)
+    }
+
+    async fn resume(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.moved("resume", name, node_role, by)
+    }
+
+    async fn cancel(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.moved("cancel", name, node_role, by)
+    }
+
+    async fn add_nodes(
+        &self,
+        document: &Document,
+        keys: &[(String, String)],
+        by: &str,
+    ) -> Result<Vec<String>, Refusal> {
+        let names: Vec<String> = keys.iter().map(|(name, _)| name.clone()).collect();
+        self.record(format!("add nodes of {} with keys for {names:?} by {by}", document.file));
+        Ok(names)
+    }
+
+    async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {
+        self.record(format!("remove node {name} by {by}{}", if force { " by force" } else { "" }));
+        Err(Refusal::new(RefusalKind::Conflict, "node-in-use", format!("{name} is used by blue")))
+    }
+
+    async fn exec(
+        &self,
+        nodes: &[String],
+        command: Vec<String>,
+        seconds: u64,
+    ) -> Result<mpsc::Receiver<ExecEvent>, Refusal> {
+        self.record(format!("exec {command:?} on {nodes:?} for {seconds} s"));
+        let (sender, receiver) = mpsc::channel(2 * nodes.len().max(1));
+        for (node, exit) in nodes.iter().zip(0..) {
+            let (node, stream, line) = (node.clone(), "stdout".to_owned(), command.join(" "));
+            let line = ExecEvent::Line { node: node.clone(), stream, line };
+            let ended = ExecEvent::Ended { node, exit: Some(exit), code: None, message: None };
+            for event in [line, ended] {
+                sender.try_send(event).expect("there is room");
+            }
+        }
+        Ok(receiver)
+    }
+}
+
+/// `base` feeds `app` on two nodes; `ready` stands on the virtual node.
+pub(crate) fn graph() -> Graph {
+    let text = json!({"type": "string"});
+    let roles = [
+        json!({"role": "base", "apply": [], "outputs": {"url": {"schema": text}}}),
+        json!({"role": "app", "milestone": true, "apply": [], "requires": ["base"],
+               "inputs": {"all": {"schema": {}, "from": "map base.url"}}}),
+        json!({"role": "ready", "milestone": true, "runs": "deployment", "apply": [], "requires": ["app"]}),
+    ];
+    let workload = json!({"workload": "w", "groups": {"g": {}}, "roles": {"g": ["app"], "deployment": ["ready"]}});
+    Fixture::new(catalog(roles, [workload]), &[("g", 2)]).compile().expect("compiles").graph
+}
+
+/// A server that runs.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), ServerError>>,
+}
+
+impl Running {
+    pub(crate) async fn start(database: &Database, recorder: &Recorder, address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        let roles = [json!({"role": "app", "milestone": true, "apply": []})];
+        let workloads = [json!({"workload": "w", "groups": {"g": {}}, "roles": {"g": ["app"]}})];
+        let server = Server {
+            pool: database.pool().clone(),
+            database: database.target().clone(),
+            catalog: Arc::new(catalog(roles, workloads)),
+            control: Arc::new(recorder.clone()),
+            token: TOKEN.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(server.serve(listener, stop.clone()));
+        Self { address, stop, task }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        let endpoint = Endpoint { endpoint: self.url(), token: TOKEN.to_owned() };
+        Client::new(endpoint, "ann").expect("an endpoint")
+    }
+
+    /// Stops in order; hangs if a stream keeps it.
+    pub(crate) async fn stop(self) -> Result<(), ServerError> {
+        self.stop.cancel();
+        self.task.await.expect("the server does not panic")
+    }
+}
+
+/// A database with the deployment `blue`, a recorder and a server.
+pub(crate) async fn start() -> (Database, Recorder, Running) {
+    let database = Database::fresh().await;
+    database.deployment(&graph()).await;
+    let recorder = Recorder::default();
+    let running = Running::start(&database, &recorder, "127.0.0.1:0").await;
+    (database, recorder, running)
+}

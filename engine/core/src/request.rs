@@ -1,0 +1,190 @@
+//! What people and programs send to the API, and the frames around what they get: shared by server and client.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::diagnostic::Diagnostic;
+use crate::document::Runs;
+
+/// A document as a person sent it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Document {
+    /// Its text, YAML or JSON.
+    pub text: String,
+    /// Where it came from, for messages.
+    pub file: String,
+}
+
+/// A revision that a person saw before deciding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Seen {
+    /// Name of the deployment.
+    pub deployment: String,
+    /// Its revision; 0 if it was not there.
+    pub revision: i32,
+}
+
+/// Asks for deployments to be committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// Their documents.
+    pub document: Document,
+    /// What the person saw; another revision by now is a conflict.
+    #[serde(default)]
+    pub seen: Vec<Seen>,
+}
+
+/// Asks for something to be done to one node role, or to all that it can be done to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// `NODE/ROLE`; all of the deployment if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_role: Option<String>,
+}
+
+/// A private key for a node.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeKey {
+    /// Name of the node.
+    pub node: String,
+    /// The key in OpenSSH's form.
+    pub key: String,
+}
+
+impl std::fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeKey").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Asks for hosts to be adopted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddNodesRequest {
+    /// Node documents.
+    pub document: Document,
+    /// Keys by which they let us in.
+    #[serde(default)]
+    pub keys: Vec<NodeKey>,
+}
+
+/// Asks for a command to be run on nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecRequest {
+    /// Names of the nodes.
+    pub nodes: Vec<String>,
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// How long it may take.
+    #[serde(default = "a_minute")]
+    pub seconds: u64,
+}
+
+fn a_minute() -> u64 {
+    60
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Page<T> {
+    /// The things.
+    pub items: Vec<T>,
+    /// Where the next part begins (`after`), if there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// What the API says when it does not do what it was asked: problem+json (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// `urn:plinth:error:CODE`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// One sentence.
+    pub detail: String,
+    /// Stable code; each has a section in docs/ERRORS.md.
+    pub code: String,
+    /// Findings in a document, if it was one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+    /// Path of the request.
+    #[serde(default)]
+    pub instance: String,
+    /// Finds the request in the log of the engine.
+    #[serde(default)]
+    pub request_id: String,
+}
+
+/// The version of an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Version {
+    /// Such as `0.1.0`.
+    pub version: String,
+}
+
+/// A role of the catalog, in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RoleView {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it is for.
+    pub about: String,
+    /// The bundle it comes from.
+    pub bundle: String,
+    /// May it be bound?
+    pub milestone: bool,
+    /// What a node role is per.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Runs>,
+    /// Interfaces it provides.
+    pub provides: Vec<String>,
+}
+
+/// A role of the catalog.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RoleDetail {
+    /// As in a list.
+    #[serde(flatten)]
+    pub role: RoleView,
+    /// Where it was read from.
+    pub source: String,
+    /// Hash of what counts as its content.
+    pub content: String,
+    /// Its document, presets and references resolved.
+    pub document: Value,
+    /// Its files, by relative path.
+    pub files: Vec<String>,
+}
+
+/// A workload of the catalog, in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WorkloadView {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it is for.
+    pub about: String,
+    /// Its groups.
+    pub groups: Vec<String>,
+}
+
+/// A workload of the catalog.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WorkloadDetail {
+    /// As in a list.
+    #[serde(flatten)]
+    pub workload: WorkloadView,
+    /// Its document.
+    pub document: Value,
+}

@@ -1,0 +1,485 @@
+//! What people and programs see of an engine: the shapes of the API. Read by the server from the store, shown by the
+//! command line. Times are RFC 3339 in UTC; ids are UUIDs; secrets never are in here.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::diagnostic::Diagnostic;
+use crate::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};
+use crate::plan::Plan;
+use crate::settle::hood::Standing;
+use crate::state::{Goal, State};
+
+/// How a deployment as a whole is doing, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Something failed; what does not depend on it goes on.
+    Failed,
+    /// A person paused it.
+    Paused,
+    /// Something is still to be done.
+    Converging,
+    /// Everything leaves.
+    Destroying,
+    /// Nothing is to be done.
+    Active,
+    /// Destroyed; kept for its history.
+    Gone,
+}
+
+/// How many node roles are where. Helpers are not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Counts {
+    /// Held by a cause.
+    pub blocked: i64,
+    /// Wait for an engine.
+    pub ready: i64,
+    /// Have a job.
+    pub running: i64,
+    /// Nothing to be done.
+    pub active: i64,
+    /// The last job failed.
+    pub failed: i64,
+    /// On their way out, in whatever state.
+    pub leaving: i64,
+}
+
+impl Health {
+    /// How a deployment in this stored state is doing. `broken`: a node, or something that leaves, failed.
+    pub fn of(state: &str, paused: bool, counts: Counts, broken: bool) -> Self {
+        match state {
+            "gone" => Self::Gone,
+            _ if broken || counts.failed > 0 => Self::Failed,
+            _ if paused => Self::Paused,
+            "destroying" => Self::Destroying,
+            _ if counts.blocked + counts.ready + counts.running + counts.leaving > 0 => Self::Converging,
+            _ => Self::Active,
+        }
+    }
+
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+            Self::Converging => "converging",
+            Self::Destroying => "destroying",
+            Self::Active => "active",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl Counts {
+    /// Counts a vertex in.
+    pub fn add(&mut self, state: State, goal: Goal) {
+        let count = match (goal, state) {
+            (_, State::Gone | State::Proposed) => return,
+            (Goal::Absent, _) => &mut self.leaving,
+            (Goal::Present, State::Blocked) => &mut self.blocked,
+            (Goal::Present, State::Ready) => &mut self.ready,
+            (Goal::Present, State::Running) => &mut self.running,
+            (Goal::Present, State::Active) => &mut self.active,
+            (Goal::Present, State::Failed) => &mut self.failed,
+        };
+        *count += 1;
+    }
+}
+
+/// A deployment in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeploymentView {
+    /// Its id.
+    pub id: DeploymentId,
+    /// Its name.
+    pub name: String,
+    /// The workload it binds.
+    pub workload: String,
+    /// How it is doing.
+    pub health: Health,
+    /// Held back by a person.
+    pub paused: bool,
+    /// The committed revision.
+    pub revision: i32,
+    /// Nodes bound to it.
+    pub nodes: i64,
+    /// Its node roles.
+    pub counts: Counts,
+    /// When it was first applied.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When its document last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub changed_at: OffsetDateTime,
+}
+
+/// A deployment with its committed document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeploymentDetail {
+    /// As in a list.
+    #[serde(flatten)]
+    pub deployment: DeploymentView,
+    /// The document of the committed revision.
+    pub document: Value,
+    /// Who committed it.
+    pub committed_by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub committed_at: OffsetDateTime,
+    /// What it exports, as far as it is known.
+    pub exports: Value,
+}
+
+/// The one thing that holds a node role, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CauseView {
+    /// The stored key of the cause.
+    pub key: String,
+    /// `held back by a/etcd failed: step-failed`, `waits for a/etcd (running)`, …: the end of the chain, named.
+    pub says: String,
+}
+
+/// How far a running job is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Progress {
+    /// Number of the step, from 1.
+    pub step: u32,
+    /// Of how many.
+    pub of: u32,
+    /// What the step is, such as `package etcd-server`.
+    pub title: String,
+}
+
+/// A node role as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NodeRoleView {
+    /// Its id.
+    pub id: VertexId,
+    /// Its node; `deployment` is the virtual one.
+    pub node: String,
+    /// Its deployment role.
+    pub role: String,
+    /// Where it stands.
+    pub state: State,
+    /// What it is to become.
+    pub goal: Goal,
+    /// Its last success is in force.
+    pub serving: bool,
+    /// Held back by a person.
+    pub paused: bool,
+    /// What holds it, while blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<CauseView>,
+    /// Code of the last failure, while failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Message of the last failure, while failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Its running job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    /// How far that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Attempts so far.
+    pub attempts: i32,
+    /// When it last moved.
+    #[serde(with = "time::serde::rfc3339")]
+    pub changed_at: OffsetDateTime,
+}
+
+/// A deployment with all that there is to see of it at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StatusView {
+    /// The deployment.
+    pub deployment: DeploymentView,
+    /// Its node roles, parents before children, then by node; helpers left out.
+    pub node_roles: Vec<NodeRoleView>,
+    /// Its nodes.
+    pub nodes: Vec<NodeView>,
+    /// Number of the newest event that this view has seen.
+    pub event: i64,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where it comes from.
+    pub provider: String,
+    /// `creating`, `joining`, `up`, `unreachable`, `failed`, `leaving`.
+    pub state: String,
+    /// Whether it takes part.
+    pub standing: Standing,
+    /// Code of what is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its address, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The deployment that uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// Its group there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Made for that deployment and destroyed with it.
+    pub owned: bool,
+    /// What is known of it.
+    pub facts: Value,
+    /// When it last moved.
+    #[serde(with = "time::serde::rfc3339")]
+    pub changed_at: OffsetDateTime,
+}
+
+/// An attempt at an action of a node role.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// The node role.
+    pub vertex: VertexId,
+    /// Its node.
+    pub node: String,
+    /// Its deployment role.
+    pub role: String,
+    /// `apply`, `check` or `remove`.
+    pub action: String,
+    /// Which attempt of this node role.
+    pub attempt: i32,
+    /// Revision it was claimed under.
+    pub revision: i32,
+    /// When it was claimed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub claimed_at: OffsetDateTime,
+    /// When its outcome was recorded.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<OffsetDateTime>,
+    /// `succeeded`, `failed`, `cancelled`, `unknown`, `abandoned`, `drifted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Code of the failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Milliseconds on the agent's monotonic clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub millis: Option<i64>,
+    /// How far it is, or came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// Results of its steps, with diffs; secrets redacted on the node.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub steps: Value,
+}
+
+/// A line of a job's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LogLine {
+    /// Its job.
+    pub job: JobId,
+    /// Counts within the job.
+    pub seq: i64,
+    /// When the engine had it.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// `stdout`, `stderr` or `agent`.
+    pub stream: String,
+    /// The line, without its end.
+    pub line: String,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EventView {
+    /// Counts up; the position in the stream.
+    pub seq: i64,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// `node-role.claim`, `node.up`, `deployment.committed`, …
+    pub kind: String,
+    /// The deployment's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<String>,
+    /// The node's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The deployment role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    /// Who caused it: `engine`, or a person's name.
+    pub principal: String,
+    /// What explains it.
+    pub detail: Value,
+}
+
+/// A link of the chain of causes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WhyLink {
+    /// `NODE/ROLE`, or the node or role that is waited for.
+    pub what: String,
+    /// What there is to say of it.
+    pub says: String,
+}
+
+/// An input as the last attempt read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct InputView {
+    /// Its name.
+    pub name: String,
+    /// Its value, unless secret or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
+    /// It is secret.
+    pub secret: bool,
+    /// The wire, or the layer that won.
+    pub source: String,
+    /// Who set it.
+    pub by: String,
+}
+
+/// Why a node role is where it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WhyView {
+    /// The node role.
+    pub node_role: NodeRoleView,
+    /// From the node role to the end of its chain of causes.
+    pub chain: Vec<WhyLink>,
+    /// Why it is in the deployment: `bound by the workload`, `required by etcd`, …
+    pub because: String,
+    /// What it reads.
+    pub inputs: Vec<InputView>,
+    /// What it last output; secrets left out.
+    pub outputs: Value,
+    /// Its attempts, newest first.
+    pub jobs: Vec<JobView>,
+    /// What last moved it, newest first.
+    pub events: Vec<EventView>,
+}
+
+/// An engine that runs on the database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EngineView {
+    /// Its id.
+    pub id: EngineId,
+    /// Its version.
+    pub version: String,
+    /// Where it runs.
+    pub host: String,
+    /// Its process.
+    pub pid: i32,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    /// Does its lease hold?
+    pub alive: bool,
+}
+
+/// What a commit did, or that there was nothing to commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Applied {
+    /// The deployment.
+    pub deployment: String,
+    /// Its committed revision now.
+    pub revision: i32,
+    /// Was a new revision committed? Not if document and roles are those of the old one.
+    pub changed: bool,
+    /// What it does.
+    pub plan: Plan,
+    /// Worth a look.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// What a request to move node roles moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Moved {
+    /// Node roles concerned, `NODE/ROLE`.
+    pub node_roles: Vec<String>,
+}
+
+/// What a command on nodes says, as it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ExecEvent {
+    /// A line.
+    Line {
+        /// The node.
+        node: String,
+        /// `stdout` or `stderr`.
+        stream: String,
+        /// The line.
+        line: String,
+    },
+    /// It ended on a node.
+    Ended {
+        /// The node.
+        node: String,
+        /// The exit status; missing if it could not be run.
+        exit: Option<i32>,
+        /// Why it could not.
+        code: Option<String>,
+        /// The same in words.
+        message: Option<String>,
+    },
+}
+
+/// What sort of refusal it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// What was sent can not be right.
+    Invalid,
+    /// There is no such thing.
+    NotFound,
+    /// It does not fit what is there now.
+    Conflict,
+    /// Not at the moment; may be tried again.
+    Unavailable,
+    /// A fault of the engine.
+    Internal,
+}
+
+/// Why something was not done. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What sort.
+    pub kind: RefusalKind,
+    /// Stable code; each has a section in docs/ERRORS.md.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// Findings in a document, if it was one.
+    #[serde(default)]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Refusal {
+    /// A refusal without findings.
+    pub fn new(kind: RefusalKind, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind, code: code.into(), message: message.into(), diagnostics: Vec::new() }
+    }
+
+    /// Documents with findings; the code is that of the first error.
+    pub fn findings(diagnostics: Vec<Diagnostic>) -> Self {
+        let errors = diagnostics.iter().filter(|finding| finding.is_error()).count();
+        let code = diagnostics.iter().find(|finding| finding.is_error()).map_or("invalid", |finding| &finding.code);
+        let message = format!("{errors} {}", if errors == 1 { "error" } else { "errors" });
+        Self { kind: RefusalKind::Invalid, code: code.to_owned(), message, diagnostics }
+    }
+}

@@ -1,0 +1,96 @@
+//! What an engine is told at its start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine_core::catalog::Catalog;
+use engine_provider::Providers;
+use engine_remote::{AgentBinary, RemoteError};
+use engine_store::PgPool;
+use engine_store::StoreError;
+use engine_store::connect::Target;
+
+/// Everything that an engine needs.
+#[derive(Clone)]
+pub struct Config {
+    /// Connections to the database, whose schema is up to date.
+    pub pool: PgPool,
+    /// The same database, for the connection that listens.
+    pub target: Target,
+    /// Roles and workloads.
+    pub catalog: Arc<Catalog>,
+    /// Where nodes come from.
+    pub providers: Providers,
+    /// The agent's program; without one, jobs on nodes fail.
+    pub agent: AgentBinary,
+    /// The folder for keys.
+    pub data: PathBuf,
+    /// Jobs at once.
+    pub jobs: usize,
+    /// Without a sign of life for so long, the engine counts as dead.
+    pub lease: Duration,
+    /// How often everything is looked at without a hint.
+    pub poll: Duration,
+}
+
+impl Config {
+    /// The usual settings.
+    pub fn new(pool: PgPool, target: Target, catalog: Arc<Catalog>, agent: AgentBinary, data: PathBuf) -> Self {
+        Self {
+            pool,
+            target,
+            catalog,
+            providers: Providers::new(),
+            agent,
+            data,
+            jobs: 500,
+            lease: Duration::from_secs(15),
+            poll: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why an engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The deploy key.
+    #[error(transparent)]
+    Key(#[from] RemoteError),
+    /// The folder for keys.
+    #[error("cannot use the folder {path}: {source}", path = path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An engine of another version works on this database.
+    #[error("engine {other} of version {version} on {host} works on this database, but this is {ours}")]
+    OtherVersion {
+        /// Its id.
+        other: String,
+        /// Its version.
+        version: String,
+        /// Its machine.
+        host: String,
+        /// Ours.
+        ours: &'static str,
+    },
+}
+
+impl ConfigError {
+    /// Stable code, listed in docs/ERRORS.md.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::Key(error) => error.code(),
+            Self::Folder { .. } => "data-folder",
+            Self::OtherVersion { .. } => "engine-version-differs",
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! From a document to a plan and the commit that it stands for.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use engine_catalog::ReadDeployment;
+use engine_core::catalog::CatalogRole;
+use engine_core::compile::bind::{BindInput, Bindings, ExistingNode, bind_nodes};
+use engine_core::compile::{CompileInput, CompileNode, compile, duration};
+use engine_core::diagnostic::Diagnostic;
+use engine_core::digest;
+use engine_core::document::Object;
+use engine_core::graph::{Graph, Kind, NodeName, RoleName};
+use engine_core::plan::{CurrentView, PlanInput, PlanNode, diff};
+use engine_core::view::{Applied, Refusal};
+use engine_store::commit::{Binding, Commit, Current, Snapshot, snapshot};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::{kept, leaving, store, unknown_deployment};
+use crate::shared::Shared;
+
+/// A plan, and what committing it writes; nothing if there is nothing to commit.
+pub(super) struct Planned {
+    pub(super) applied: Applied,
+    pub(super) commit: Option<Commit>,
+}
+
+/// Plans one document.
+pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Planned, Refusal> {
+    let doc = &read.doc;
+    let refused = |findings: Vec<Diagnostic>| Refusal::findings(read.place(findings));
+    let snapshot = snapshot(&shared.pool, &doc.deployment).await.map_err(store)?;
+    let Some(workload) = shared.catalog.workloads.get(&doc.workload) else {
+        let known: Vec<&str> = shared.catalog.workloads.keys().map(String::as_str).collect();
+        let error =
+            Diagnostic::error("unknown-workload", "/workload", format!("there is no workload `{}`", doc.workload));
+        return Err(refused(vec![error.expected(format!("one of {}", known.join(", ")))]));
+    };
+    let existing = existing(&snapshot);
+    let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &snapshot.highest })
+        .map_err(&refused)?;
+    let nodes = compile_nodes(&snapshot, &bound);
+    let compiled = compile(&CompileInput {
+        catalog: &shared.catalog,
+        document: doc,
+        nodes: &nodes,
+        global_profiles: &[],
+        profiles: &BTreeMap::new(),
+        imports: &BTreeMap::new(),
+        overrides: &BTreeMap::new(),
+    })
+    .map_err(&refused)?;
+    secrets(&compiled.graph).map_err(&refused)?;
+    let contents: BTreeMap<RoleName, CatalogRole> = compiled
+        .graph
+        .roles
+        .values()
+        .filter(|role| role.kind == Kind::Work)
+        .filter_map(|role| Some((role.name.clone(), shared.catalog.roles.get(&role.role)?.clone())))
+        .collect();
+    let mut plan = difference(&snapshot, &compiled.graph, &contents, &doc.moved);
+    plan.problems = read.place(plan.problems);
+    let document = json!(doc);
+    let current = snapshot.current.as_ref();
+    let same = current.is_some_and(|current| is_same(current, &document, &compiled.graph, &contents));
+    let revision = current.map_or(0, |current| current.revision);
+    let commit = (!same).then(|| Commit {
+        name: doc.deployment.clone(),
+        seen: current.map(|current| current.revision),
+        document,
+        plan: kept(&plan),
+        bindings: bindings(&bound),
+        highest: bound.groups.iter().map(|(group, bound)| (group.clone(), bound.highest)).collect(),
+        graph: compiled.graph,
+        contents,
+        destroying: false,
+        expires_at: expires_at(doc.expires_in.as_deref()),
+        by: String::new(),
+    });
+    let warnings = read.place(compiled.warnings);
+    let applied = Applied { deployment: doc.deployment.clone(), revision, changed: commit.is_some(), plan, warnings };
+    Ok(Planned { applied, commit })
+}
+
+/// Plans that everything leaves.
+pub(super) async fn plan_destroy(shared: &Shared, name: &str) -> Result<Planned, Refusal> {
+    let snapshot = snapshot(&shared.pool, name).await.map_err(store)?;
+    let Some(current) = snapshot.current.as_ref().filter(|current| current.state != "gone") else {
+        return Err(unknown_deployment(name));
+    };
+    let empty = super::emptied(&current.graph);
+    let plan = difference(&snapshot, &empty, &BTreeMap::new(), &BTreeMap::new());
+    let commit = (current.state != "destroying")
+        .then(|| leaving(name, current.revision, current.document.clone(), &current.graph, &plan));
+    let applied = Applied {
+        deployment: name.to_owned(),
+        revision: current.revision,
+        changed: commit.is_some(),
+        plan,
+        warnings: Vec::new(),
+    };
+    Ok(Planned { applied, commit })
+}
+
+/// Values that must not be read by everybody are not kept in clear, and there is nothing yet that keeps them otherwise.
+fn secrets(graph: &Graph) -> Result<(), Vec<Diagnostic>> {
+    let mut findings = Vec::new();
+    for role in graph.roles.values() {
+        let inputs = role.inputs.iter().filter(|(_, input)| input.secret).map(|(name, _)| ("input", name));
+        let outputs = role.outputs.iter().filter(|(_, output)| output.secret).map(|(name, _)| ("output", name));
+        for (what, name) in inputs.chain(outputs) {
+            let message = format!("{what} `{name}` of `{}` is secret, and this engine keeps no secrets yet", role.name);
+            findings.push(Diagnostic::error("secrets-unsupported", "/workload", message));
+        }
+    }
+    if findings.is_empty() { Ok(()) } else { Err(findings) }
+}
+
+fn existing(snapshot: &Snapshot) -> BTreeMap<NodeName, ExistingNode> {
+    let node = |(name, known): (&NodeName, &engine_store::commit::KnownNode)| {
+        let existing = ExistingNode {
+            facts: known.facts.clone(),
+            used_by: known.used_by.clone(),
+            created: known.created,
+            lost: known.standing == "lost",
+        };
+        (name.clone(), existing)
+    };
+    snapshot.nodes.iter().map(node).collect()
+}
+
+fn compile_nodes(snapshot: &Snapshot, bound: &Bindings) -> BTreeMap<NodeName, CompileNode> {
+    let mut nodes = BTreeMap::new();
+    for (group, binding) in &bound.groups {
+        for name in binding.existing.iter().chain(&binding.create) {
+            let known = snapshot.nodes.get(name);
+            let fact = |fact: &str| known?.facts.get(fact)?.as_str().map(str::to_owned);
+            let provider = known.map(|known| known.provider.clone()).or_else(|| binding.provider.clone());
+            let node = CompileNode {
+                group: group.clone(),
+                os: fact("os"),
+                arch: fact("arch"),
+                discovered: Object::new(),
+                provider: provider.unwrap_or_default(),
+                provided: Object::new(),
+            };
+            nodes.insert(name.clone(), node);
+        }
+    }
+    nodes
+}
+
+fn bindings(bound: &Bindings) -> Vec<Binding> {
+    let mut all = Vec::new();
+    for (group, binding) in &bound.groups {
+        let kept = binding.existing.iter().map(|name| (name, None));
+        let made = binding
+            .create
+            .iter()
+            .map(|name| (name, binding.provider.clone().map(|provider| (provider, binding.with.clone()))));
+        all.extend(kept.chain(made).map(|(name, create)| Binding { name: name.clone(), group: group.clone(), create }));
+    }
+    all
+}
+
+fn difference(
+    snapshot: &Snapshot,
+    desired: &Graph,
+    contents: &BTreeMap<RoleName, CatalogRole>,
+    moved: &BTreeMap<RoleName, RoleName>,
+) -> engine_core::plan::Plan {
+    let mut roles = snapshot.roles.clone();
+    roles.extend(contents.values().map(|role| (role.content.clone(), role.clone())));
+    let nodes: BTreeMap<NodeName, PlanNode> = snapshot
+        .nodes
+        .iter()
+        .map(|(name, known)| (name.clone(), PlanNode { facts: known.facts.clone(), aside: known.standing == "aside" }))
+        .collect();
+    let current =
+        snapshot.current.as_ref().map(|current| CurrentView { graph: &current.graph, vertices: &snapshot.seen });
+    let imports = BTreeMap::new();
+    diff(&PlanInput {
+        current,
+        desired,
+        contents: &roles,
+        nodes: &nodes,
+        imports: &imports,
+        moved,
+        // No graph with secrets gets so far.
+        seal: &Value::clone,
+    })
+}
+
+/// Is this what is committed already?
+fn is_same(current: &Current, document: &Value, graph: &Graph, contents: &BTreeMap<RoleName, CatalogRole>) -> bool {
+    let mut committed = current.graph.clone();
+    committed.roles.retain(|name, _| graph.roles.contains_key(name));
+    committed.order.retain(|name| graph.roles.contains_key(name));
+    let hash = |role: &CatalogRole| digest::of(&json!(role));
+    current.state == "active"
+        && current.document == *document
+        && committed == *graph
+        && contents.iter().all(|(name, role)| current.contents.get(name) == Some(&hash(role)))
+}
+
+fn expires_at(expires_in: Option<&str>) -> Option<OffsetDateTime> {
+    let seconds = duration::seconds(expires_in?).ok()?;
+    Some(OffsetDateTime::now_utc() + std::time::Duration::from_secs(seconds))
+}
+
+/// Keeps a private key where only we read it.
+pub(super) fn keep_key(path: &Path, key: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(key.as_bytes())?;
+    file.sync_all()
+}

@@ -1,0 +1,314 @@
+//! Jobs that this engine follows: one task each, from its start or adoption to its report.
+
+mod agent;
+mod heard;
+mod simulated;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use engine_agent::protocol::{Mode, Outcome, Status};
+use engine_core::document::Object;
+use engine_core::id::{DeploymentId, JobId};
+use engine_core::output;
+use engine_core::settle::turn::Failure;
+use engine_store::StoreError;
+use engine_store::jobs::{self, OpenJob};
+use engine_store::nodes::{self, Node};
+use engine_store::pass::Finished;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::hints::{self, Woken};
+use crate::shared::Shared;
+
+/// While the database does not answer.
+const DOWN_PAUSE: Duration = Duration::from_millis(250);
+
+/// How a job ended, to be recorded by the next turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    /// Its deployment.
+    pub(crate) deployment: DeploymentId,
+    /// Which.
+    pub(crate) job: JobId,
+    /// The claim it was followed under.
+    pub(crate) fence: i64,
+    /// Validated outputs, or why it failed.
+    pub(crate) result: Result<Object, Failure>,
+    /// For its row.
+    pub(crate) finished: Finished,
+    /// The node whose agent keeps its journal.
+    node: Option<Arc<Node>>,
+}
+
+/// What an executor says.
+pub(crate) enum Ran {
+    /// It is over.
+    Over(Outcome),
+    /// It never began, or can not be asked: it failed with this.
+    Failed(Failure),
+    /// Somebody else follows it now.
+    NotOurs,
+}
+
+struct Running {
+    /// The claim it is followed under.
+    fence: i64,
+    /// Asks for its end.
+    cancel: CancellationToken,
+    /// Lets go of it, without a word to the node.
+    drop: CancellationToken,
+}
+
+/// All jobs that this engine follows.
+#[derive(Clone)]
+pub(crate) struct Runners {
+    shared: Arc<Shared>,
+    running: Arc<Mutex<HashMap<JobId, Running>>>,
+    reports: mpsc::UnboundedSender<Ended>,
+}
+
+impl Runners {
+    pub(crate) fn new(shared: Arc<Shared>) -> (Self, mpsc::UnboundedReceiver<Ended>) {
+        let (reports, receiver) = mpsc::unbounded_channel();
+        (Self { shared, running: Arc::default(), reports }, receiver)
+    }
+
+    /// How many jobs are followed.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Is this one followed, or its report not yet recorded?
+    pub(crate) fn has(&self, job: JobId) -> bool {
+        self.lock().contains_key(&job)
+    }
+
+    /// Begins to follow a job. `adopted`: it may have been handed to its node before.
+    pub(crate) fn start(&self, job: OpenJob, adopted: bool) {
+        let (cancel, drop) = (CancellationToken::new(), CancellationToken::new());
+        let running = Running { fence: job.fence, cancel: cancel.clone(), drop: drop.clone() };
+        match self.lock().entry(job.job) {
+            // The turn that claimed it and the loop that looks for jobs without a follower may both come here.
+            Entry::Occupied(_) => return,
+            Entry::Vacant(free) => free.insert(running),
+        };
+        let runners = self.clone();
+        tokio::spawn(async move {
+            match drop.run_until_cancelled(runners.run(&job, adopted, &cancel)).await {
+                Some(Some(ended)) => {
+                    // The turns are gone only when the engine ends; the next one adopts the job then.
+                    let _ = runners.reports.send(ended);
+                }
+                Some(None) => runners.unfollow(job.job, job.fence),
+                None => {}
+            }
+        });
+    }
+
+    /// Stops following everything. Jobs on nodes go on.
+    pub(crate) fn let_go(&self) {
+        for (_, running) in self.lock().drain() {
+            running.drop.cancel();
+        }
+    }
+
+    /// Asks for the end of these jobs, if they run here.
+    fn cancel(&self, asked: &[JobId]) {
+        let running = self.lock();
+        for job in asked {
+            if let Some(running) = running.get(job) {
+                running.cancel.cancel();
+            }
+        }
+    }
+
+    /// No longer followed under this claim; under a newer one it still may be.
+    fn unfollow(&self, job: JobId, fence: i64) {
+        if let Entry::Occupied(running) = self.lock().entry(job)
+            && running.get().fence == fence
+        {
+            running.remove();
+        }
+    }
+
+    /// The report of a job was refused: whoever holds the job now still needs its journal.
+    pub(crate) fn refused(&self, ended: &Ended) {
+        self.unfollow(ended.job, ended.fence);
+    }
+
+    /// The report of a job is recorded: its journal may go.
+    pub(crate) fn forget(&self, ended: &Ended) {
+        self.unfollow(ended.job, ended.fence);
+        let (Some(node), job, shared) = (ended.node.clone(), ended.job, Arc::clone(&self.shared)) else { return };
+        tokio::spawn(async move {
+            if let Some(target) = shared.target(&node)
+                && let Err(error) = shared.remote.forget(&target, job).await
+            {
+                tracing::debug!(%error, %job, "the journal of a finished job stays for now");
+            }
+        });
+    }
+
+    async fn run(&self, job: &OpenJob, adopted: bool, cancel: &CancellationToken) -> Option<Ended> {
+        let mut node = None;
+        let ran = loop {
+            match self.perform(job, adopted, cancel, &mut node).await {
+                Ok(ran) => break ran,
+                Err(error) if error.is_transient() => sleep(DOWN_PAUSE).await,
+                Err(error) => {
+                    let code = error.code().to_owned();
+                    break Ran::Failed(Failure { code, message: error.to_string() });
+                }
+            }
+        };
+        let outcome = match ran {
+            Ran::NotOurs => return None,
+            Ran::Over(outcome) => outcome,
+            Ran::Failed(failure) => failed(&failure.code, failure.message),
+        };
+        Some(self.ended(job, outcome, node).await)
+    }
+
+    /// Finds out who performs it, and has it performed.
+    async fn perform(
+        &self,
+        job: &OpenJob,
+        adopted: bool,
+        cancel: &CancellationToken,
+        node: &mut Option<Arc<Node>>,
+    ) -> Result<Ran, StoreError> {
+        let shared = &self.shared;
+        let role = shared.role(&job.content).await?;
+        let mode = if job.action == "remove" { Mode::Remove } else { Mode::Apply };
+        let mut inputs = job.inputs.clone();
+        jobs::resolve(&shared.pool, &mut inputs).await?;
+        if mode == Mode::Apply
+            && let Err(failure) = output::check_inputs(&role, &inputs, &shared.validators)
+        {
+            return Ok(Ran::Failed(failure));
+        }
+        if role.doc.is_noop() && role.doc.remove.is_none() && role.doc.remove_only.is_none() {
+            return Ok(Ran::Over(succeeded()));
+        }
+        if let Some(driver) = &role.doc.driver {
+            let message = format!("this engine has no driver `{driver}`");
+            return Ok(Ran::Failed(Failure { code: "driver-unknown".to_owned(), message }));
+        }
+        let Some(on) = nodes::load(&shared.pool, &[job.node]).await?.pop() else {
+            let message = "the node of this job is not known any more".to_owned();
+            return Ok(Ran::Failed(Failure { code: "node-unknown".to_owned(), message }));
+        };
+        if on.provider == "simulated" {
+            return Ok(simulated::run(job, &on, mode, cancel).await);
+        }
+        let on = Arc::new(on);
+        *node = Some(Arc::clone(&on));
+        agent::run(shared, job, &role, inputs, mode, &on, adopted, cancel).await
+    }
+
+    /// The report: outputs are computed and validated here, outside of any transaction.
+    async fn ended(&self, job: &OpenJob, mut outcome: Outcome, node: Option<Arc<Node>>) -> Ended {
+        let apply = job.action == "apply";
+        let mut result = Ok(Object::new());
+        if outcome.status == Status::Succeeded && apply {
+            result = loop {
+                match self.outputs(job, &outcome).await {
+                    Ok(result) => break result,
+                    Err(error) if error.is_transient() => sleep(DOWN_PAUSE).await,
+                    Err(error) => {
+                        break Err(Failure { code: error.code().to_owned(), message: error.to_string() });
+                    }
+                }
+            };
+            if let Err(failure) = &result {
+                outcome.status = Status::Failed;
+                (outcome.code, outcome.message) = (Some(failure.code.clone()), Some(failure.message.clone()));
+            }
+        } else if outcome.status != Status::Succeeded {
+            let code = match outcome.status {
+                Status::Cancelled => "cancelled".to_owned(),
+                _ => outcome.code.clone().unwrap_or_else(|| "step-failed".to_owned()),
+            };
+            let message = outcome.message.clone().unwrap_or_else(|| "the job did not succeed".to_owned());
+            outcome.code = Some(code.clone());
+            result = Err(Failure { code, message });
+        }
+        let word = match outcome.status {
+            Status::Succeeded => "succeeded",
+            Status::Drifted => "drifted",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+            Status::Unknown => "unknown",
+        };
+        Ended {
+            deployment: job.deployment,
+            job: job.job,
+            fence: job.fence,
+            result,
+            finished: Finished {
+                job: job.job,
+                outcome: word,
+                code: outcome.code,
+                message: outcome.message,
+                steps: json!(outcome.steps),
+                residue: if outcome.residue.is_empty() { Value::Null } else { json!(outcome.residue) },
+                millis: i64::try_from(outcome.millis).ok(),
+            },
+            node,
+        }
+    }
+
+    async fn outputs(&self, job: &OpenJob, outcome: &Outcome) -> Result<Result<Object, Failure>, StoreError> {
+        let role = self.shared.role(&job.content).await?;
+        let mut inputs = job.inputs.clone();
+        jobs::resolve(&self.shared.pool, &mut inputs).await?;
+        Ok(output::complete(&role, &inputs, &outcome.outputs, &self.shared.validators))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks for jobs that people want stopped.
+pub(crate) async fn cancellations(shared: Arc<Shared>, runners: Runners, stop: CancellationToken) {
+    let mut hints = shared.hints.subscribe();
+    while hints::wait(&mut hints, shared.poll, &stop).await == Woken::Look {
+        if runners.len() == 0 {
+            continue;
+        }
+        match jobs::cancelled(&shared.pool, shared.engine()).await {
+            Ok(asked) => runners.cancel(&asked),
+            Err(error) => tracing::debug!(%error, "cannot look for cancelled jobs"),
+        }
+    }
+}
+
+fn succeeded() -> Outcome {
+    Outcome { status: Status::Succeeded, code: None, message: None, ..blank() }
+}
+
+pub(crate) fn failed(code: &str, message: String) -> Outcome {
+    Outcome { status: Status::Failed, code: Some(code.to_owned()), message: Some(message), ..blank() }
+}
+
+fn blank() -> Outcome {
+    Outcome {
+        status: Status::Unknown,
+        code: None,
+        message: None,
+        step: None,
+        outputs: Object::new(),
+        changed: false,
+        steps: Vec::new(),
+        residue: Vec::new(),
+        millis: 0,
+        exit: None,
+    }
+}

@@ -1,0 +1,125 @@
+//! What all loops of an engine share.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use engine_core::catalog::{Catalog, CatalogRole};
+use engine_core::id::EngineId;
+use engine_core::schema::Validators;
+use engine_provider::Providers;
+use engine_remote::{DeployKey, Keys, Pool, Settings, Target};
+use engine_store::connect::Target as Database;
+use engine_store::nodes::Node;
+use engine_store::pass::Revisions;
+use engine_store::{PgPool, StoreError, jobs};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{Config, ConfigError};
+
+/// Roles that are kept at hand.
+const ROLES_KEPT: usize = 256;
+
+pub(crate) struct Shared {
+    pub(crate) pool: PgPool,
+    pub(crate) database: Database,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) providers: Providers,
+    pub(crate) remote: Pool,
+    pub(crate) key: DeployKey,
+    pub(crate) data: PathBuf,
+    pub(crate) jobs: usize,
+    pub(crate) lease: Duration,
+    pub(crate) poll: Duration,
+    pub(crate) validators: Validators,
+    pub(crate) revisions: Revisions,
+    /// Counts hints; every loop that looks for work watches it.
+    pub(crate) hints: watch::Sender<u64>,
+    engine: RwLock<EngineId>,
+    roles: Mutex<HashMap<String, Arc<CatalogRole>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
+        let folder = |source| ConfigError::Folder { path: config.data.clone(), source };
+        std::fs::create_dir_all(config.data.join("keys")).map_err(folder)?;
+        let key = DeployKey::load_or_create(&config.data.join("deploy.key"))?;
+        Ok(Self {
+            pool: config.pool,
+            database: config.target,
+            catalog: config.catalog,
+            providers: config.providers,
+            remote: Pool::new(Settings::default(), config.agent),
+            key,
+            data: config.data,
+            jobs: config.jobs,
+            lease: config.lease,
+            poll: config.poll,
+            validators: Validators::default(),
+            revisions: Revisions::default(),
+            hints: watch::Sender::new(0),
+            engine: RwLock::new(EngineId(Uuid::now_v7())),
+            roles: Mutex::default(),
+        })
+    }
+
+    /// The id under which this engine is registered now.
+    pub(crate) fn engine(&self) -> EngineId {
+        *self.engine.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new id: what was held under the old one is lost.
+    pub(crate) fn rename(&self) -> EngineId {
+        let id = EngineId(Uuid::now_v7());
+        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = id;
+        id
+    }
+
+    pub(crate) fn hint(&self) {
+        self.hints.send_modify(|count| *count += 1);
+    }
+
+    /// The role behind a content hash. It never changes, so it is kept.
+    pub(crate) async fn role(&self, hash: &str) -> Result<Arc<CatalogRole>, StoreError> {
+        if let Some(role) = self.kept().get(hash) {
+            return Ok(Arc::clone(role));
+        }
+        let role = Arc::new(jobs::content(&self.pool, hash).await?);
+        let mut kept = self.kept();
+        if kept.len() >= ROLES_KEPT {
+            kept.clear();
+        }
+        kept.insert(hash.to_owned(), Arc::clone(&role));
+        Ok(role)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Arc<CatalogRole>>> {
+        self.roles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The private key that a person gave for the first login to a node, as long as it is needed.
+    pub(crate) fn first_key(&self, name: &str) -> PathBuf {
+        self.data.join("keys").join(name)
+    }
+
+    /// How to reach a node, if it has an address yet.
+    pub(crate) fn target(&self, node: &Node) -> Option<Target> {
+        let first = self.first_key(&node.name);
+        let keys = Keys {
+            deploy: Some(self.key.clone()),
+            files: first.exists().then_some(first).into_iter().collect(),
+            agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from).filter(|_| !node.owned),
+        };
+        Some(Target {
+            node: node.id,
+            name: node.name.clone(),
+            address: node.address.clone()?,
+            port: u16::try_from(node.port?).ok()?,
+            user: node.user.clone()?,
+            host_keys: node.host_keys.clone(),
+            keys: Arc::new(keys),
+        })
+    }
+}

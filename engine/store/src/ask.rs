@@ -1,0 +1,197 @@
+//! What people ask of node roles that are there: retry, pause, resume, cancel.
+
+use engine_core::graph::VIRTUAL;
+use engine_core::id::{DeploymentId, VertexId};
+use engine_core::settle::{Cause, Turn};
+use engine_core::state::{Event, State};
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::StoreError;
+use crate::commit::event;
+use crate::error::doing;
+use crate::pass::{self, EVENTS, Locked, Revisions};
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Run again what failed.
+    Retry,
+    /// Start nothing any more.
+    Pause,
+    /// Take a pause back.
+    Resume,
+    /// Stop running jobs.
+    Cancel,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Node roles that it concerned, `NODE/ROLE`.
+    Done(Vec<String>),
+    /// No deployment of this name.
+    NoDeployment,
+    /// The deployment has no such node role.
+    NoNodeRole,
+}
+
+struct Place {
+    id: VertexId,
+    role: String,
+    node: String,
+    state: String,
+}
+
+/// Does what is asked: to one node role, or to all of the deployment that it can be done to.
+pub async fn ask(
+    pool: &PgPool,
+    ask: Ask,
+    name: &str,
+    node_role: Option<(&str, &str)>,
+    by: &str,
+) -> Result<Asked, StoreError> {
+    let id = sqlx::query_scalar!("select deployment_id from deployment where name = $1 and state <> 'gone'", name)
+        .fetch_optional(pool)
+        .await
+        .map_err(doing("looking for a deployment"))?;
+    let Some(id) = id else { return Ok(Asked::NoDeployment) };
+    let Some(mut locked) = pass::lock(pool, DeploymentId(id), true).await? else { return Ok(Asked::NoDeployment) };
+    let places = places(&mut locked, node_role).await?;
+    if node_role.is_some() && places.is_empty() {
+        return Ok(Asked::NoNodeRole);
+    }
+    let moved = match ask {
+        Ask::Retry => retry(&mut locked, places, by).await?,
+        Ask::Pause => pause(&mut locked, places, node_role.is_some(), true, by).await?,
+        Ask::Resume => pause(&mut locked, places, node_role.is_some(), false, by).await?,
+        Ask::Cancel => cancel(&mut locked, places, by).await?,
+    };
+    locked.notify(EVENTS).await?;
+    locked.notify_work().await?;
+    locked.commit().await?;
+    Ok(Asked::Done(moved))
+}
+
+async fn places(locked: &mut Locked, node_role: Option<(&str, &str)>) -> Result<Vec<Place>, StoreError> {
+    let (node, role) = node_role.unzip();
+    let rows = sqlx::query!(
+        r#"select v.vertex_id, v.role, v.state,
+                  case when v.node_id = $2 then $3 else n.name end as "node!"
+           from vertex v join node n using (node_id)
+           where v.deployment_id = $1 and v.state <> 'gone'
+                 and ($4::text is null or (case when v.node_id = $2 then $3 else n.name end = $4 and v.role = $5))
+           order by 4, 2"#,
+        locked.id.0,
+        locked.virtual_node.0,
+        VIRTUAL,
+        node,
+        role
+    )
+    .fetch_all(&mut *locked.tx)
+    .await
+    .map_err(doing("looking for node roles"))?;
+    let place = |id, role, state, node| Place { id: VertexId(id), role, node, state };
+    Ok(rows.into_iter().map(|row| place(row.vertex_id, row.role, row.state, row.node)).collect())
+}
+
+fn address(place: &Place) -> String {
+    format!("{}/{}", place.node, place.role)
+}
+
+async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<String>, StoreError> {
+    let failed: Vec<Place> = places.into_iter().filter(|place| place.state == State::Failed.as_str()).collect();
+    // Nodes that could not be made or joined are tried again, too.
+    sqlx::query!(
+        "update node set state = case when address is null then 'creating' else 'joining' end, code = null, reason = null,
+                next_try_at = null, tries = 0, changed_at = now()
+         where deployment_id = $1 and state = 'failed'",
+        locked.id.0
+    )
+    .execute(&mut *locked.tx)
+    .await
+    .map_err(doing("trying nodes again"))?;
+    if failed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let change = next_change(locked).await?;
+    let revision = locked.revision(&Revisions::default()).await?;
+    let ids: Vec<VertexId> = failed.iter().map(|place| place.id).collect();
+    let hood = locked.hood(&ids).await?;
+    let mut turn = Turn::new(&revision.graph, hood);
+    let mut moved = Vec::new();
+    for place in &failed {
+        if turn.event(place.id, Event::Retry, change, json!({"by": by})).is_ok() {
+            moved.push(address(place));
+        }
+    }
+    let written = turn.finish();
+    locked.write(&written, &revision, None, by).await?;
+    Ok(moved)
+}
+
+async fn next_change(locked: &mut Locked) -> Result<i64, StoreError> {
+    let change = sqlx::query_scalar!(
+        "update deployment set change = change + 1 where deployment_id = $1 returning change",
+        locked.id.0
+    )
+    .fetch_one(&mut *locked.tx)
+    .await
+    .map_err(doing("counting a change"))?;
+    locked.change = change;
+    Ok(change)
+}
+
+async fn pause(
+    locked: &mut Locked,
+    places: Vec<Place>,
+    single: bool,
+    paused: bool,
+    by: &str,
+) -> Result<Vec<String>, StoreError> {
+    let failed = doing("pausing");
+    let ids: Vec<Uuid> = places.iter().map(|place| place.id.0).collect();
+    let kind = if paused { "paused" } else { "resumed" };
+    if single {
+        sqlx::query!(
+            "update vertex set paused = $2, wake = (state in ('blocked', 'ready')) where vertex_id = any($1)",
+            &ids,
+            paused
+        )
+        .execute(&mut *locked.tx)
+        .await
+        .map_err(&failed)?;
+        let what: Vec<String> = places.iter().map(address).collect();
+        event(locked, &format!("node-role.{kind}"), by, json!({"node_roles": what})).await?;
+        return Ok(what);
+    }
+    sqlx::query!("update deployment set paused = $2 where deployment_id = $1", locked.id.0, paused)
+        .execute(&mut *locked.tx)
+        .await
+        .map_err(&failed)?;
+    // Ready ones are held, held ones are let go.
+    sqlx::query!(
+        "update vertex set wake = true where deployment_id = $1 and (state = 'ready' or cause = $2)",
+        locked.id.0,
+        Cause::Paused.to_string()
+    )
+    .execute(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
+    event(locked, &format!("deployment.{kind}"), by, json!({})).await?;
+    let stale = |place: &&Place| State::parse(&place.state).is_some_and(State::is_stale);
+    Ok(places.iter().filter(stale).map(address).collect())
+}
+
+async fn cancel(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<String>, StoreError> {
+    let running: Vec<&Place> = places.iter().filter(|place| place.state == State::Running.as_str()).collect();
+    let ids: Vec<Uuid> = running.iter().map(|place| place.id.0).collect();
+    sqlx::query!("update job set cancelled = true where vertex_id = any($1) and finished_at is null", &ids)
+        .execute(&mut *locked.tx)
+        .await
+        .map_err(doing("cancelling jobs"))?;
+    let what: Vec<String> = running.into_iter().map(address).collect();
+    event(locked, "node-role.cancel-asked", by, json!({"node_roles": what})).await?;
+    Ok(what)
+}

@@ -1,0 +1,454 @@
+//! The life of nodes: who works on which, what came of it, and letting go of those that nobody uses any more.
+
+mod facts;
+
+use std::time::Duration;
+
+use engine_core::document::{Object, differing};
+use engine_core::id::{DeploymentId, EngineId, NodeId};
+use engine_core::settle::Cause;
+use serde_json::{Value, json};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::StoreError;
+use crate::error::doing;
+use crate::pass::{self, EVENTS, WORK};
+
+/// A node as whoever works on it, or reaches it, needs it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where it comes from.
+    pub provider: String,
+    /// Options for its provider.
+    pub options: Object,
+    /// Made for a deployment and destroyed with it.
+    pub owned: bool,
+    /// The deployment that uses it.
+    pub deployment: Option<DeploymentId>,
+    /// The deployment does not bind it any more, and nothing of it is left there.
+    pub released: bool,
+    /// `creating`, `joining`, `up`, `unreachable`, `failed`, `leaving`, `gone`.
+    pub state: String,
+    /// Its address, once known.
+    pub address: Option<String>,
+    /// Its SSH port.
+    pub port: Option<i32>,
+    /// Who logs in.
+    pub user: Option<String>,
+    /// Pinned host keys.
+    pub host_keys: Vec<String>,
+    /// The incarnation of its agent at the last contact.
+    pub incarnation: Option<String>,
+    /// What is known of it.
+    pub facts: Object,
+    /// Attempts since it last got on.
+    pub tries: i32,
+}
+
+/// What became of the work on a node. `None` leaves a field as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// The new state.
+    pub state: &'static str,
+    /// Code of what is wrong; cleared where there is none.
+    pub code: Option<String>,
+    /// What is wrong.
+    pub reason: Option<String>,
+    /// When to go on: so long from now. For states that are worked on.
+    pub again_in: Option<Duration>,
+    /// Address, port and user.
+    pub access: Option<(String, u16, String)>,
+    /// Pinned host keys.
+    pub host_keys: Option<Vec<String>>,
+    /// The machine's id.
+    pub machine_id: Option<String>,
+    /// The incarnation of its agent.
+    pub incarnation: Option<String>,
+    /// All that is known of it.
+    pub facts: Option<Object>,
+    /// It belongs to no deployment any more.
+    pub unbind: bool,
+    /// Only if it is in this state.
+    pub only_from: Option<&'static str>,
+}
+
+/// Takes nodes that there is something to be done with.
+pub async fn take(pool: &PgPool, engine: EngineId, limit: i64) -> Result<Vec<NodeId>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        "update node set engine_id = $1 where node_id in (
+             select node_id from node n
+             where engine_id is null and (next_try_at is null or next_try_at <= clock_timestamp())
+                   and (state in ('creating', 'joining', 'unreachable', 'leaving')
+                        or (deployment_id is not null and group_name is null and state not in ('virtual', 'gone')
+                            and not exists (select from vertex v where v.node_id = n.node_id and v.state <> 'gone')))
+             order by position nulls last, name
+             limit $2 for update skip locked)
+         returning node_id",
+        engine.0,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(doing("looking for nodes to work on"))?;
+    Ok(ids.into_iter().map(NodeId).collect())
+}
+
+/// Until the next node has to be worked on, if any waits.
+pub async fn next_in(pool: &PgPool) -> Result<Option<Duration>, StoreError> {
+    let seconds = sqlx::query_scalar!(
+        "select extract(epoch from min(next_try_at) - clock_timestamp())::float8 from node
+         where state in ('creating', 'joining', 'unreachable', 'leaving') and engine_id is null
+               and next_try_at is not null"
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("looking for the next node"))?;
+    Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0))))
+}
+
+/// Nodes by id.
+pub async fn load(pool: &PgPool, nodes: &[NodeId]) -> Result<Vec<Node>, StoreError> {
+    let ids: Vec<Uuid> = nodes.iter().map(|id| id.0).collect();
+    rows(pool, Some(&ids), None).await
+}
+
+/// Nodes by name; those that are gone are not found.
+pub async fn named(pool: &PgPool, names: &[String]) -> Result<Vec<Node>, StoreError> {
+    rows(pool, None, Some(names)).await
+}
+
+async fn rows(pool: &PgPool, ids: Option<&[Uuid]>, names: Option<&[String]>) -> Result<Vec<Node>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select node_id, name, provider, options as "options: Json<Object>", owned_by is not null as "owned!",
+                  deployment_id, state, address, port, ssh_user, host_keys as "host_keys: Json<Vec<String>>",
+                  incarnation, facts as "facts: Json<Object>", tries,
+                  (deployment_id is not null and group_name is null
+                   and not exists (select from vertex v where v.node_id = n.node_id and v.state <> 'gone')) as "released!"
+           from node n
+           where ($1::uuid[] is null or node_id = any($1))
+                 and ($2::text[] is null or (name = any($2) and state not in ('gone', 'virtual')))"#,
+        ids,
+        names
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(doing("loading nodes"))?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Node {
+            id: NodeId(row.node_id),
+            name: row.name,
+            provider: row.provider,
+            options: row.options.0,
+            owned: row.owned,
+            deployment: row.deployment_id.map(DeploymentId),
+            released: row.released,
+            state: row.state,
+            address: row.address,
+            port: row.port,
+            user: row.ssh_user,
+            host_keys: row.host_keys.0,
+            incarnation: row.incarnation,
+            facts: row.facts.0,
+            tries: row.tries,
+        })
+        .collect())
+}
+
+/// Records what became of a node and wakes what waits for it. `engine`: only if that engine works on it; it lets go of
+/// it then. Returns whether it was recorded.
+pub async fn change(
+    pool: &PgPool,
+    engine: Option<EngineId>,
+    node: NodeId,
+    change: &Change,
+    by: &str,
+) -> Result<bool, StoreError> {
+    let failed = doing("recording a node");
+    // The deployment first, as every turn does: else a vertex could be judged by the old state and wait for a wake-up
+    // that was already given.
+    let deployment = sqlx::query_scalar!("select deployment_id from node where node_id = $1", node.0)
+        .fetch_optional(pool)
+        .await
+        .map_err(&failed)?
+        .flatten();
+    let locked = match deployment {
+        Some(deployment) => pass::lock(pool, DeploymentId(deployment), true).await?,
+        None => None,
+    };
+    let Some(mut locked) = locked else {
+        let mut tx = pool.begin().await.map_err(&failed)?;
+        let recorded = record(&mut tx, None, engine, node, change, by).await?;
+        tx.commit().await.map_err(&failed)?;
+        return Ok(recorded.is_some());
+    };
+    let Some(recorded) = record(&mut locked.tx, deployment, engine, node, change, by).await? else {
+        return Ok(false);
+    };
+    if let Some(facts) = &change.facts {
+        let differing = differing(&recorded.facts, facts);
+        facts::touch_readers(&mut locked, &recorded.name, &differing, by).await?;
+    }
+    locked.commit().await?;
+    Ok(true)
+}
+
+/// A node as it was before something was recorded of it.
+struct Recorded {
+    name: String,
+    facts: Object,
+}
+
+async fn record(
+    tx: &mut PgConnection,
+    deployment: Option<Uuid>,
+    engine: Option<EngineId>,
+    node: NodeId,
+    change: &Change,
+    by: &str,
+) -> Result<Option<Recorded>, StoreError> {
+    let failed = doing("recording a node");
+    let again = change.again_in.map(|pause| pause.as_secs_f64());
+    let (address, port, user) = match &change.access {
+        Some((address, port, user)) => (Some(address.as_str()), Some(i32::from(*port)), Some(user.as_str())),
+        None => (None, None, None),
+    };
+    let row = sqlx::query!(
+        r#"update node n set state = $3, code = $4, reason = $5,
+               next_try_at = clock_timestamp() + $6::float8 * interval '1 second',
+               tries = case when n.state = $3 then n.tries + 1 else 0 end,
+               address = coalesce($7, n.address), port = coalesce($8, n.port), ssh_user = coalesce($9, n.ssh_user),
+               host_keys = coalesce($10, n.host_keys), machine_id = coalesce($11, n.machine_id),
+               incarnation = coalesce($12, n.incarnation), facts = coalesce($13, n.facts),
+               deployment_id = case when $14 then null else n.deployment_id end,
+               engine_id = case when $2::uuid is null then n.engine_id end,
+               changed_at = case when n.state = $3 and n.code is not distinct from $4 then n.changed_at else now() end
+           from node old
+           where n.node_id = $1 and old.node_id = n.node_id and ($2::uuid is null or n.engine_id = $2)
+                 and old.state <> 'gone' and ($15::text is null or old.state = $15)
+           returning old.state as "before!", old.code as "code_before?", n.name as "name!",
+                     old.facts as "facts_before!: Json<Object>""#,
+        node.0,
+        engine.map(|engine| engine.0),
+        change.state,
+        change.code,
+        change.reason,
+        again,
+        address,
+        port,
+        user,
+        change.host_keys.as_ref().map(|keys| json!(keys)),
+        change.machine_id,
+        change.incarnation,
+        change.facts.as_ref().map(|facts| json!(facts)),
+        change.unbind,
+        change.only_from
+    )
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(&failed)?;
+    let Some(row) = row else { return Ok(None) };
+    if row.before != change.state || row.code_before != change.code {
+        let detail = json!({"node": row.name, "from": row.before, "to": change.state, "code": change.code,
+                            "reason": change.reason});
+        event(&mut *tx, &format!("node.{}", change.state), deployment, node, by, detail).await?;
+    }
+    sqlx::query!(
+        "update vertex set wake = true where node_id = $1 and state in ('blocked', 'ready') and not wake",
+        node.0
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(&failed)?;
+    if let Some(deployment) = deployment {
+        let key = Cause::Node { node }.to_string();
+        sqlx::query!(
+            "update vertex set wake = true where deployment_id = $1 and cause = $2 and not wake",
+            deployment,
+            key
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+    }
+    for channel in [EVENTS, WORK] {
+        sqlx::query!("select pg_notify($1, $2)", channel, node.to_string()).execute(&mut *tx).await.map_err(&failed)?;
+    }
+    Ok(Some(Recorded { name: row.name, facts: row.facts_before.0 }))
+}
+
+/// Deployments that were destroyed and of which nothing is left: no vertex, no node. They are closed.
+pub async fn close_destroyed(pool: &PgPool) -> Result<Vec<String>, StoreError> {
+    let failed = doing("closing destroyed deployments");
+    let mut tx = pool.begin().await.map_err(&failed)?;
+    let rows = sqlx::query!(
+        "update deployment d set state = 'gone', paused = false, changed_at = now()
+         where state = 'destroying'
+               and not exists (select from vertex v where v.deployment_id = d.deployment_id and v.state <> 'gone')
+               and not exists (select from node n where n.deployment_id = d.deployment_id and n.state not in ('gone', 'virtual'))
+         returning deployment_id, name"
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(&failed)?;
+    for row in &rows {
+        sqlx::query!(
+            "insert into event (at, kind, deployment_id, principal, detail)
+             values (clock_timestamp(), 'deployment.gone', $1, 'engine', '{}')",
+            row.deployment_id
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+    }
+    if !rows.is_empty() {
+        sqlx::query!("select pg_notify($1, '')", EVENTS).execute(&mut *tx).await.map_err(&failed)?;
+    }
+    tx.commit().await.map_err(&failed)?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
+/// An adopted host, to be entered.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    /// Its name.
+    pub name: String,
+    /// Options for its provider.
+    pub options: Object,
+    /// Where it answers.
+    pub access: (String, u16, String),
+    /// Host keys known beforehand.
+    pub host_keys: Vec<String>,
+    /// Labels, as facts.
+    pub facts: Object,
+}
+
+/// What stands in the way of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The name is that of another node.
+    Name(String),
+    /// The address and port are those of another node; its name.
+    Address(String, String),
+}
+
+/// Enters adopted hosts, all or none.
+pub async fn adopt(
+    pool: &PgPool,
+    provider: &str,
+    hosts: &[Adopted],
+    by: &str,
+) -> Result<Result<(), Taken>, StoreError> {
+    let failed = doing("entering nodes");
+    let mut tx = pool.begin().await.map_err(&failed)?;
+    for host in hosts {
+        let (address, port, user) = &host.access;
+        let id = Uuid::now_v7();
+        let done = sqlx::query!(
+            "insert into node (node_id, name, provider, options, state, address, port, ssh_user, host_keys, facts,
+                               created_at, changed_at)
+             values ($1, $2, $3, $4, 'joining', $5, $6, $7, $8, $9, now(), now()) on conflict do nothing",
+            id,
+            host.name,
+            provider,
+            json!(host.options),
+            address,
+            i32::from(*port),
+            user,
+            json!(host.host_keys),
+            json!(host.facts)
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+        if done.rows_affected() == 0 {
+            let other = sqlx::query!(
+                "select name, name = $1 as \"same_name!\" from node
+                 where state not in ('gone', 'virtual') and (name = $1 or (address = $2 and port = $3))
+                 order by name = $1 desc limit 1",
+                host.name,
+                address,
+                i32::from(*port)
+            )
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(&failed)?;
+            return Ok(Err(match other {
+                Some(other) if !other.same_name => Taken::Address(host.name.clone(), other.name),
+                _ => Taken::Name(host.name.clone()),
+            }));
+        }
+        let detail = json!({"node": host.name, "to": "joining", "address": address, "port": port});
+        event(&mut tx, "node.joining", None, NodeId(id), by, detail).await?;
+    }
+    for channel in [EVENTS, WORK] {
+        sqlx::query!("select pg_notify($1, '')", channel).execute(&mut *tx).await.map_err(&failed)?;
+    }
+    tx.commit().await.map_err(&failed)?;
+    Ok(Ok(()))
+}
+
+/// Another node that is the same machine.
+#[derive(Clone, Debug)]
+pub struct Twin {
+    /// Its name.
+    pub name: String,
+    /// It is on its way out.
+    pub leaving: bool,
+    /// It was there first.
+    pub older: bool,
+}
+
+/// Other nodes with the same machine id, by name: one machine under several names.
+pub async fn twins(pool: &PgPool, node: NodeId, machine_id: &str) -> Result<Vec<Twin>, StoreError> {
+    sqlx::query_as!(
+        Twin,
+        r#"select name, state = 'leaving' as "leaving!", node_id < $1 as "older!" from node
+           where machine_id = $2 and node_id <> $1 and state not in ('gone', 'virtual') order by node_id"#,
+        node.0,
+        machine_id
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(doing("looking for nodes on the same machine"))
+}
+
+/// Node roles of a deployment that still stand on a node.
+pub async fn is_used(pool: &PgPool, node: NodeId) -> Result<Option<String>, StoreError> {
+    sqlx::query_scalar!(
+        "select d.name from node n join deployment d on d.deployment_id = n.deployment_id where n.node_id = $1",
+        node.0
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(doing("looking for who uses a node"))
+}
+
+async fn event(
+    connection: &mut PgConnection,
+    kind: &str,
+    deployment: Option<Uuid>,
+    node: NodeId,
+    by: &str,
+    detail: Value,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into event (at, kind, deployment_id, node_id, principal, detail)
+         values (clock_timestamp(), $1, $2, $3, $4, $5)",
+        kind,
+        deployment,
+        node.0,
+        by,
+        detail
+    )
+    .execute(connection)
+    .await
+    .map_err(doing("writing an event"))?;
+    Ok(())
+}

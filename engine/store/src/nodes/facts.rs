@@ -1,0 +1,60 @@
+//! Facts of a node that are others than before concern who has read them.
+
+use std::collections::BTreeSet;
+
+use engine_core::id::VertexId;
+use engine_core::settle::Turn;
+use engine_core::settle::commit::readers_of_facts;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::StoreError;
+use crate::error::doing;
+use crate::pass::{Locked, Revisions};
+
+/// Touches those who read them: a numbered change like any other.
+pub(super) async fn touch_readers(
+    locked: &mut Locked,
+    node: &str,
+    facts: &BTreeSet<String>,
+    by: &str,
+) -> Result<(), StoreError> {
+    let failed = doing("touching who reads the facts of a node");
+    if locked.revision == 0 {
+        return Ok(());
+    }
+    let revision = locked.revision(&Revisions::default()).await?;
+    let (roles, nodes): (Vec<String>, Vec<String>) = readers_of_facts(&revision.graph, node, facts).into_iter().unzip();
+    if roles.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = sqlx::query_scalar!(
+        "select v.vertex_id from vertex v join node n using (node_id)
+         join unnest($2::text[], $3::text[]) as r(role, node) on r.role = v.role and r.node = n.name
+         where v.deployment_id = $1 and v.state <> 'gone'",
+        locked.id.0,
+        &roles,
+        &nodes
+    )
+    .fetch_all(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
+    if ids.is_empty() {
+        return Ok(());
+    }
+    locked.change = sqlx::query_scalar!(
+        "update deployment set change = change + 1 where deployment_id = $1 returning change",
+        locked.id.0
+    )
+    .fetch_one(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
+    let ids: Vec<VertexId> = ids.into_iter().map(VertexId).collect();
+    let mut turn = Turn::new(&revision.graph, locked.hood(&ids).await?);
+    let why = json!({"facts": facts, "of": node});
+    for id in ids {
+        turn.touch(id, locked.change, &why);
+    }
+    let written = turn.finish();
+    locked.write(&written, &revision, None, by).await
+}

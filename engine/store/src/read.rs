@@ -1,0 +1,43 @@
+//! What people and programs see, read from the tables: the views of `engine_core::view`.
+//!
+//! Every function sees one moment. The cost of a status, of a graph and of nothing else is that of the deployment; all
+//! other reads are bounded by a limit or follow one chain. Helpers (gathers and choosers) are left out of counts and
+//! lists, for people did not ask for them; chains of causes pass through them.
+
+mod deployments;
+mod engines;
+mod events;
+mod graph;
+mod jobs;
+mod nodes;
+mod status;
+mod vertices;
+mod why;
+
+use sqlx::{PgPool, Postgres, Transaction};
+
+pub use crate::pass::EVENTS;
+pub use deployments::{deployment, deployments};
+pub use engines::engines;
+pub use events::{events, head, latest_events};
+pub use graph::graph;
+pub use jobs::{job, jobs, latest_job, log, residue};
+pub use nodes::{node, nodes};
+pub use status::status;
+pub use vertices::{node_roles, vertex};
+pub use why::why;
+
+use crate::StoreError;
+use crate::error::doing as failed;
+
+/// More rows than this are never returned at once.
+pub const MOST: i64 = 1000;
+
+/// A transaction that sees one moment and changes nothing.
+async fn moment(pool: &PgPool) -> Result<Transaction<'static, Postgres>, StoreError> {
+    pool.begin_with("begin isolation level repeatable read read only").await.map_err(failed("beginning to read"))
+}
+
+fn limited(limit: i64) -> i64 {
+    limit.clamp(1, MOST)
+}

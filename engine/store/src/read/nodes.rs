@@ -1,0 +1,105 @@
+//! Nodes; virtual ones and those that are gone left out.
+
+use engine_core::id::NodeId;
+use engine_core::settle::hood::Standing;
+use engine_core::view::NodeView;
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{failed, limited};
+use crate::StoreError;
+
+struct Row {
+    id: Uuid,
+    name: String,
+    provider: String,
+    state: String,
+    standing: String,
+    code: Option<String>,
+    reason: Option<String>,
+    address: Option<String>,
+    deployment: Option<String>,
+    group_name: Option<String>,
+    owned: bool,
+    facts: Value,
+    changed_at: OffsetDateTime,
+}
+
+/// As stored; CHECKs leave no other word.
+pub(super) fn standing(word: &str) -> Standing {
+    match word {
+        "aside" => Standing::Aside,
+        "lost" => Standing::Lost,
+        _ => Standing::In,
+    }
+}
+
+impl Row {
+    fn view(self) -> NodeView {
+        NodeView {
+            id: NodeId(self.id),
+            standing: standing(&self.standing),
+            name: self.name,
+            provider: self.provider,
+            state: self.state,
+            code: self.code,
+            reason: self.reason,
+            address: self.address,
+            deployment: self.deployment,
+            group: self.group_name,
+            owned: self.owned,
+            facts: self.facts,
+            changed_at: self.changed_at,
+        }
+    }
+}
+
+// That two nodes are one machine is computed, for each of them may be the later one.
+macro_rules! rows {
+    ($which:literal, $($value:expr),*) => {
+        sqlx::query_as!(
+            Row,
+            r#"with twin as (
+                   select machine_id, array_agg(name order by name) as names from node
+                   where machine_id is not null and state not in ('virtual', 'gone')
+                   group by machine_id having count(*) > 1
+               )
+               select n.node_id as id, n.name, n.provider, n.state, n.standing, n.address, d.name as "deployment?",
+                      n.group_name, n.owned_by is not null as "owned!", n.facts, n.changed_at,
+                      coalesce(n.code, case when twin.names is not null then 'node-twin' end) as code,
+                      coalesce(n.reason, 'has the machine id of ' || array_to_string(array_remove(twin.names, n.name), ', ')
+                          || ': one machine under several names, or a copied image') as reason
+               from node n
+                    left join deployment d on d.deployment_id = n.deployment_id
+                    left join twin on twin.machine_id = n.machine_id
+               where n.state not in ('virtual', 'gone') and "# + $which,
+            $($value),*
+        )
+    };
+}
+
+/// Nodes by name; `after` is the last name of the page before.
+pub async fn nodes(pool: &PgPool, after: Option<&str>, limit: i64) -> Result<Vec<NodeView>, StoreError> {
+    let rows = rows!("n.name > $1 order by n.name limit $2", after.unwrap_or_default(), limited(limit))
+        .fetch_all(pool)
+        .await
+        .map_err(failed("reading nodes"))?;
+    Ok(rows.into_iter().map(Row::view).collect())
+}
+
+/// One node.
+pub async fn node(pool: &PgPool, name: &str) -> Result<Option<NodeView>, StoreError> {
+    let row = rows!("n.name = $1", name).fetch_optional(pool).await.map_err(failed("reading a node"))?;
+    Ok(row.map(Row::view))
+}
+
+/// The nodes of a deployment: those bound to it, and those made for it that are on their way out.
+pub(super) async fn of_deployment(connection: &mut PgConnection, id: Uuid) -> Result<Vec<NodeView>, StoreError> {
+    let rows = rows!("(n.deployment_id = $1 or n.owned_by = $1) order by n.group_name, n.position, n.name", id)
+        .fetch_all(connection)
+        .await
+        .map_err(failed("reading the nodes of a deployment"))?;
+    Ok(rows.into_iter().map(Row::view).collect())
+}

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# The demo: an etcd cluster of three lab nodes, from nothing.
+#
+#   tests/demo.sh up      make packages and build came before; starts the engine, applies, proves, leaves it running
+#   tests/demo.sh down    takes everything away again: nodes, network, image, engine, data
+#
+# May be interrupted and called again at any time. Everything lies in one folder, DEMO (default /var/lib/plinth-demo).
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+plinth=${PLINTH:-$target/debug/plinth}
+export PLINTH_DATA=${DEMO:-/var/lib/plinth-demo}
+export PLINTH_AGENT=${PLINTH_AGENT:-$target/plinth-agent}
+unset PLINTH_ENDPOINT PLINTH_TOKEN DATABASE_URL
+log=$PLINTH_DATA/serve.log
+began=$(date +%s.%N)
+timings=()
+
+die() { echo "demo: $*" >&2; exit 1; }
+
+took() { # what since
+    timings+=("$(printf '%6.1f s  %s' "$(echo "$(date +%s.%N) $2" | awk '{print $1 - $2}')" "$1")")
+}
+
+[ "$(id -u)" = 0 ] || die "needs root for lab nodes; run: sudo make demo"
+[ -x "$plinth" ] || die "$plinth is not there; run: make build"
+
+# The engine of the demo, by the pid file that we wrote and what runs under that pid.
+engine_pid() {
+    local pid
+    pid=$(cat "$PLINTH_DATA/serve.pid" 2>/dev/null) || return 1
+    [ "$(readlink "/proc/$pid/exe" 2>/dev/null | sed 's/ (deleted)$//')" = "$(readlink -f "$plinth")" ] || return 1
+    echo "$pid"
+}
+
+answers() { "$plinth" deployment list >/dev/null 2>&1; }
+
+start_engine() {
+    if pid=$(engine_pid) && answers; then
+        echo "the engine runs already (pid $pid)"
+        return
+    fi
+    mkdir -p "$PLINTH_DATA"
+    chmod 0755 "$PLINTH_DATA"
+    rm -f "$PLINTH_DATA/endpoint.json"
+    setsid "$plinth" serve --listen 127.0.0.1:0 >>"$log" 2>&1 </dev/null &
+    local pid=$!
+    echo "$pid" >"$PLINTH_DATA/serve.pid"
+    # The file with the endpoint is the sign that it serves; a process that ended will never write it.
+    until [ -e "$PLINTH_DATA/endpoint.json" ] && answers; do
+        kill -0 "$pid" 2>/dev/null || { tail -n 20 "$log" >&2; die "the engine did not start; its log is $log"; }
+        sleep 0.2
+    done
+    echo "the engine serves (pid $pid, log $log)"
+}
+
+members() { "$plinth" deployment show demo >/dev/null && "$plinth" node list -o name | grep '^demo-members-'; }
+
+prove() {
+    local first node key value
+    mapfile -t nodes < <(members)
+    [ "${#nodes[@]}" -ge 3 ] || die "demo has ${#nodes[@]} nodes, not three"
+    first=${nodes[0]} key=demo value="it works, $(date -u +%FT%TZ)"
+    "$plinth" exec "$first" -- etcdctl put "$key" "$value" >/dev/null
+    for node in "${nodes[@]:1}"; do
+        "$plinth" exec "$node" -- etcdctl get --print-value-only "$key" | grep -qF "$value" ||
+            die "$node does not have what was written through $first"
+        echo "written through $first, read through $node: $value"
+    done
+    for node in "${nodes[@]}"; do "$plinth" exec "$node" -- etcdctl endpoint health 2>&1; done
+}
+
+up() {
+    local since
+    since=$(date +%s.%N); start_engine; took "start the engine" "$since"
+    since=$(date +%s.%N); "$plinth" lab up; took "base image and network of the lab" "$since"
+    since=$(date +%s.%N)
+    "$plinth" apply "$root/docs/examples/demo.yaml" --yes --wait
+    took "apply: nodes, packages, etcd" "$since"
+    "$plinth" status demo
+    since=$(date +%s.%N); prove; took "proof" "$since"
+    echo
+    printf '%s\n' "${timings[@]}"
+    took "in all" "$began"; printf '%s\n' "${timings[-1]}"
+    cat <<TEXT
+
+It is left running. To go on (make demo-down takes it away):
+
+  export PLINTH_DATA=$PLINTH_DATA PATH=$(dirname "$plinth"):\$PATH
+  plinth status demo --watch
+  plinth why demo deployment/etcd-ready
+  plinth graph demo -o mermaid
+  plinth exec $(members | tr '\n' ' ')-- etcdctl member list
+  plinth destroy demo
+TEXT
+}
+
+down() {
+    local pid name
+    if pid=$(engine_pid); then
+        for name in $(timeout 20 "$plinth" deployment list -o name 2>/dev/null || true); do
+            timeout 300 "$plinth" destroy "$name" --yes --wait || echo "demo: $name is not gone; its nodes are taken away all the same" >&2
+        done
+        kill "$pid" 2>/dev/null || true
+        for _ in $(seq 150); do kill -0 "$pid" 2>/dev/null || break; sleep 0.2; done
+        ! kill -0 "$pid" 2>/dev/null || kill -9 "$pid"
+    fi
+    # Also what an interrupted demo or a killed engine left.
+    if [ -d "$PLINTH_DATA/postgres" ]; then "$plinth" database stop; fi
+    "$plinth" lab down --purge
+    rm -rf "$PLINTH_DATA"
+    echo "everything of the demo is gone; Debian packages and the build are left"
+}
+
+case ${1:-} in
+up) up ;;
+down) down ;;
+*) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
