@@ -17,6 +17,8 @@ CLIPPY := RUSTC_WORKSPACE_WRAPPER='$(shell rustc --print sysroot)/bin/clippy-dri
 # Always the whole workspace: cargo chooses the features of dependencies by what is built together, so that `-p` would
 # build most of them once more.
 TESTS := $(CARGO) test --workspace
+# A test that hangs is named by what runs for over 60 seconds, and ended with its program after this; the others still run.
+LIMIT := CARGO_TARGET_$(shell echo '$(TRIPLE)' | tr 'a-z-' 'A-Z_')_RUNNER='timeout --foreground --verbose 25m'
 
 .PHONY: demo demo-down build agent test quick lint sqlx fmt packages
 demo: packages build
@@ -49,7 +51,7 @@ sqlx:
 
 # The tests that run are what clippy compiled. One failure does not hide the others.
 test: packages agent fmt lint
-	$(CLIPPY) $(TESTS) --no-fail-fast
+	$(LIMIT) $(CLIPPY) $(TESTS) --no-fail-fast
 
 quick: fmt
 	$(TESTS) --lib --bins

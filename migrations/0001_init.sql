@@ -84,6 +84,7 @@ create table node (
 create unique index node_name_taken on node (name) where state not in ('gone', 'virtual');
 create unique index node_address_taken on node (address, port) where state not in ('gone', 'virtual');
 create index node_of_deployment on node (deployment_id);
+create index node_of_machine on node (machine_id) where state not in ('gone', 'virtual');
 create index node_in_work on node (state, next_try_at) where state in ('creating', 'joining', 'unreachable', 'leaving');
 
 -- Indices of created nodes are never used twice in a deployment.

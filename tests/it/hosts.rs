@@ -1,7 +1,7 @@
 //! Hosts that exist: adopted by SSH, used, and left as they were found.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::site::Site;
@@ -79,6 +79,21 @@ fn marks(site: &Site, nodes: &str, text: &str) -> String {
     )
 }
 
+/// The document of a node at this address of the sshd.
+fn host(sshd: &Sshd, name: &str, address: &str, key: &Path) -> String {
+    format!("---\nnode: {name}\naddress: {address}\nport: {}\nuser: root\nkey: {}\n", sshd.port, key.display())
+}
+
+/// The private key that may come in from the start.
+fn key(sshd: &Sshd) -> PathBuf {
+    sshd.dir.path().join("deploy")
+}
+
+/// The keys that were let in since then.
+fn let_in(sshd: &Sshd) -> String {
+    std::fs::read_to_string(sshd.dir.path().join(".ssh/authorized_keys")).unwrap_or_default()
+}
+
 fn until_node(site: &Site, name: &str, state: &str, code: Option<&str>) -> serde_json::Value {
     site.until_so(&format!("{name} {state} {code:?}"), || {
         let node = site.json(&["node", "show", name])["node"].clone();
@@ -89,17 +104,16 @@ fn until_node(site: &Site, name: &str, state: &str, code: Option<&str>) -> serde
 #[test]
 fn hosts_are_adopted_used_and_left_as_they_were() {
     let mut site = Site::new(&MARKING);
-    let mut sshd = Sshd::prepared(site.folder().join("sshd"));
-    sshd.start();
+    let sshd = Sshd::start();
     site.start();
     let hosts: String = [("a", "127.0.0.11"), ("b", "127.0.0.12"), ("c", "127.0.0.13")]
-        .map(|(name, address)| sshd.node(name, address, &sshd.key()))
+        .map(|(name, address)| host(&sshd, name, address, &key(&sshd)))
         .concat();
     let hosts = site.write("hosts.yaml", &hosts);
     assert_eq!(site.ok(&["node", "add", &hosts, "-o", "name"]), "a\nb\nc\n");
     // They are one machine, and it is said.
     let ids = ["a", "b", "c"].map(|name| until_node(&site, name, "up", Some("node-twin"))["id"].clone());
-    assert!(sshd.let_in().starts_with("ssh-ed25519 "), "the engine's own key: {}", sshd.let_in());
+    assert!(let_in(&sshd).starts_with("ssh-ed25519 "), "the engine's own key: {}", let_in(&sshd));
     assert!(!site.data().join("keys").join("a").exists(), "the person's key is not kept");
 
     site.apply(&marks(&site, "[a, b, c]", "one"));
@@ -118,7 +132,7 @@ fn hosts_are_adopted_used_and_left_as_they_were() {
         left if left.is_empty() => Ok(()),
         left => Err(left),
     });
-    assert_eq!(sshd.let_in(), "", "the engine's key");
+    assert_eq!(let_in(&sshd), "", "the engine's key");
     for id in ids {
         let state = Path::new("/var/lib/plinth/nodes").join(id.as_str().expect("an id"));
         assert!(!state.exists(), "{} is left", state.display());
@@ -128,33 +142,31 @@ fn hosts_are_adopted_used_and_left_as_they_were() {
 #[test]
 fn hosts_that_can_not_be_used_say_why() {
     let mut site = Site::new(&MARKING);
-    let mut sshd = Sshd::prepared(site.folder().join("sshd"));
+    let mut sshd = Sshd::start();
+    sshd.stop();
     site.start();
     let add = |site: &Site, text: &str| {
         let file = site.write("host.yaml", text);
         site.ok(&["node", "add", &file]);
     };
     // Nobody listens there yet; when somebody does, it goes on by itself.
-    add(&site, &sshd.node("late", "127.0.0.21", &sshd.key()));
+    add(&site, &host(&sshd, "late", "127.0.0.21", &key(&sshd)));
     until_node(&site, "late", "joining", Some("ssh-unreachable"));
-    sshd.start();
+    sshd.start_again();
     until_node(&site, "late", "up", None);
     // The same address and port is the same host.
-    let twin = site.write("twin.yaml", &sshd.node("twin", "127.0.0.21", &sshd.key()));
+    let twin = site.write("twin.yaml", &host(&sshd, "twin", "127.0.0.21", &key(&sshd)));
     assert!(site.fails(&["node", "add", &twin]).contains("[duplicate-node]"));
     // A key that is not let in.
     let wrong = site.folder().join("wrong");
-    keygen(&wrong);
-    let other = site.folder().join("other");
-    std::fs::create_dir_all(&other).expect("a folder");
-    let mut stranger = Sshd::prepared(other);
-    stranger.start();
-    add(&site, &stranger.node("locked", "127.0.0.22", &wrong));
+    keygen(&wrong, "ed25519");
+    let stranger = Sshd::start();
+    add(&site, &host(&stranger, "locked", "127.0.0.22", &wrong));
     let node = until_node(&site, "locked", "failed", Some("ssh-auth-failed"));
     assert!(node["reason"].as_str().is_some_and(|reason| reason.contains("root@127.0.0.22")), "{node:#}");
     // Another host key than the one that the document pins.
     let pinned = std::fs::read_to_string(site.folder().join("wrong.pub")).expect("a key");
-    let pinned = format!("{}host_key: {}\n", stranger.node("swapped", "127.0.0.23", &stranger.key()), pinned.trim());
+    let pinned = format!("{}host_key: {}\n", host(&stranger, "swapped", "127.0.0.23", &key(&stranger)), pinned.trim());
     add(&site, &pinned);
     until_node(&site, "swapped", "failed", Some("host-key-changed"));
     // And one that changes later: nothing is sent there.
@@ -174,10 +186,9 @@ fn hosts_that_can_not_be_used_say_why() {
 #[test]
 fn jobs_that_end_badly_say_how_and_are_mended_by_a_change() {
     let mut site = Site::new(&MARKING);
-    let mut sshd = Sshd::prepared(site.folder().join("sshd"));
-    sshd.start();
+    let sshd = Sshd::start();
     site.start();
-    let host = site.write("host.yaml", &sshd.node("only", "127.0.0.31", &sshd.key()));
+    let host = site.write("host.yaml", &host(&sshd, "only", "127.0.0.31", &key(&sshd)));
     site.ok(&["node", "add", &host]);
     let ends = |site: &Site, how: &str| {
         site.apply(&format!("deployment: ends\nworkload: ends\nnodes: {{all: [only]}}\nparameters: {{how: {how}}}\n"));

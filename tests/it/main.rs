@@ -2,6 +2,8 @@
 //! engines as processes over lab nodes and hosts with sshd.
 
 mod site;
+#[path = "../../engine/remote/tests/ssh/sshd.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "the tests of the transport use the rest")]
 mod sshd;
 mod support;
 

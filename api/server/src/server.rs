@@ -10,7 +10,6 @@ use engine_core::catalog::Catalog;
 use engine_store::PgPool;
 use engine_store::connect::Target;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -83,7 +82,7 @@ impl Server {
         if !address.ip().is_loopback() {
             return Err(ServerError::NotLoopback { address });
         }
-        let bell = Bell::new(watch::Sender::new(0));
+        let bell = Bell::default();
         let (pool, database) = (self.pool.clone(), self.database.clone());
         let done = stop.child_token();
         let router = self.router(bell.clone(), done.clone());

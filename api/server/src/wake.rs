@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine_store::connect::{self, Target};
 use engine_store::{PgPool, read};
 use futures::StreamExt as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,32 @@ const SOON: Duration = Duration::from_millis(20);
 const SELDOM: Duration = Duration::from_secs(2);
 
 /// Rings when there may be something new, for all who subscribe.
-pub(crate) type Bell = Arc<watch::Sender<u64>>;
+#[derive(Clone, Default)]
+pub(crate) struct Bell(Arc<Ringing>);
+
+#[derive(Default)]
+struct Ringing {
+    count: watch::Sender<u64>,
+    /// Somebody subscribed: the hint of what they wait for may have come before them.
+    arrived: Notify,
+}
+
+impl Bell {
+    /// Rings from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        let receiver = self.0.count.subscribe();
+        self.0.arrived.notify_one();
+        receiver
+    }
+
+    fn ring(&self) {
+        self.0.count.send_modify(|count| *count += 1);
+    }
+
+    fn is_followed(&self) -> bool {
+        self.0.count.receiver_count() > 0
+    }
+}
 
 /// Runs until `stop`.
 pub(crate) async fn run(target: Target, pool: PgPool, bell: Bell, stop: CancellationToken) {
@@ -27,7 +52,7 @@ pub(crate) async fn run(target: Target, pool: PgPool, bell: Bell, stop: Cancella
     let mut pause = SOON;
     let mut head = -1;
     loop {
-        let followed = bell.receiver_count() > 0;
+        let followed = bell.is_followed();
         tokio::select! {
             () = stop.cancelled() => return,
             hint = hints.next() => match hint {
@@ -36,16 +61,17 @@ pub(crate) async fn run(target: Target, pool: PgPool, bell: Bell, stop: Cancella
                 Some(connect::Hint::Lost) => {}
                 Some(connect::Hint::Connected | connect::Hint::Notified { .. }) => {
                     pause = SOON;
-                    bell.send_modify(|count| *count += 1);
+                    bell.ring();
                 }
             },
+            () = bell.0.arrived.notified() => pause = SOON,
             () = sleep(pause), if followed => {
                 pause = (pause * 2).min(SELDOM);
                 match read::head(&pool).await {
                     Ok(now) if now == head => {}
                     Ok(now) => {
                         head = now;
-                        bell.send_modify(|count| *count += 1);
+                        bell.ring();
                     }
                     Err(error) => tracing::debug!(%error, "cannot look for new events"),
                 }

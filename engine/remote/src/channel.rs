@@ -33,8 +33,14 @@ pub(crate) struct Channel {
     /// Came while we were sending.
     early: VecDeque<Piece>,
     over: bool,
-    closing: mpsc::UnboundedSender<Writer>,
-    _slot: OwnedSemaphorePermit,
+    closing: mpsc::UnboundedSender<Closing>,
+    slot: Option<OwnedSemaphorePermit>,
+}
+
+/// A channel to be closed, and its place among those that may be open, which is free only then.
+pub(crate) struct Closing {
+    pub(crate) writer: Writer,
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Channel {
@@ -42,9 +48,9 @@ impl Channel {
         read: ChannelReadHalf,
         write: Writer,
         slot: OwnedSemaphorePermit,
-        closing: mpsc::UnboundedSender<Writer>,
+        closing: mpsc::UnboundedSender<Closing>,
     ) -> Self {
-        Self { read, write: Some(write), early: VecDeque::new(), over: false, closing, _slot: slot }
+        Self { read, write: Some(write), early: VecDeque::new(), over: false, closing, slot: Some(slot) }
     }
 
     /// Asks for the command without waiting for the answer, which comes as a piece if it is no.
@@ -111,7 +117,7 @@ impl Drop for Channel {
     fn drop(&mut self) {
         if let Some(write) = self.write.take().filter(|_| !self.over) {
             // The receiver is gone only when the connection is, and every channel with it.
-            let _ = self.closing.send(write);
+            let _ = self.closing.send(Closing { writer: write, _slot: self.slot.take() });
         }
     }
 }

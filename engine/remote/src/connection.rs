@@ -6,19 +6,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use russh::client::{self, AuthResult, DisconnectReason, Handle};
+use russh::client::{self, AuthResult, DisconnectReason, Handle, Msg};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{
     Algorithm, EcdsaCurve, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate,
 };
-use russh::{Disconnect, Preferred, cipher, compression};
+use russh::{ChannelOpenFailure, Disconnect, Preferred, cipher, compression};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::channel::{Channel, Writer};
+use crate::channel::{Channel, Closing};
 use crate::key::describe;
 use crate::{RemoteError, Settings, Target};
 
@@ -31,9 +31,10 @@ pub(crate) struct Connection {
     pub(crate) at: String,
     slots: Arc<Semaphore>,
     channels: usize,
+    patience: Duration,
     used: Mutex<Instant>,
     lost: Lost,
-    closing: mpsc::UnboundedSender<Writer>,
+    closing: mpsc::UnboundedSender<Closing>,
     /// Sends the close of channels that were dropped; ends with the connection.
     _closer: JoinSet<()>,
 }
@@ -71,21 +72,36 @@ impl Connection {
         let (closing, queue) = mpsc::unbounded_channel();
         let mut closer = JoinSet::new();
         closer.spawn(close_dropped(queue));
-        let channels = settings.channels;
+        let (channels, patience) = (settings.channels, settings.connect_timeout);
         let slots = Arc::new(Semaphore::new(channels));
         let used = Mutex::new(Instant::now());
-        Ok(Self { handle, host_key, at, slots, channels, used, lost, closing, _closer: closer })
+        Ok(Self { handle, host_key, at, slots, channels, patience, used, lost, closing, _closer: closer })
     }
 
     /// A channel that runs `command`; waits while as many are open as may be.
     pub(crate) async fn exec(&self, command: &str) -> Result<Channel, RemoteError> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed");
         *lock(&self.used) = Instant::now();
-        let opened = self.handle.channel_open_session().await.map_err(|error| self.broken(&error))?;
-        let (read, write) = opened.split();
+        let (read, write) = self.session().await?.split();
         let channel = Channel::new(read, write, slot, self.closing.clone());
         channel.start(command).await.map_err(|error| self.broken(&error))?;
         Ok(channel)
+    }
+
+    /// A session. A host counts those that have ended until it has collected them, and says no meanwhile: asked again,
+    /// with growing pauses, for as long as a login may take.
+    async fn session(&self) -> Result<russh::Channel<Msg>, RemoteError> {
+        let end = Instant::now() + self.patience;
+        let mut pause = Duration::from_millis(5);
+        loop {
+            match self.handle.channel_open_session().await {
+                Err(russh::Error::ChannelOpenFailure(
+                    ChannelOpenFailure::ConnectFailed | ChannelOpenFailure::ResourceShortage,
+                )) if Instant::now() + pause < end => sleep(pause).await,
+                opened => return opened.map_err(|error| self.broken(&error)),
+            }
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
     }
 
     /// Is it of no more use?
@@ -284,10 +300,10 @@ fn accepted(
     }
 }
 
-async fn close_dropped(mut queue: mpsc::UnboundedReceiver<Writer>) {
-    while let Some(writer) = queue.recv().await {
+async fn close_dropped(mut queue: mpsc::UnboundedReceiver<Closing>) {
+    while let Some(closing) = queue.recv().await {
         // An error means that the connection is over, and the channel with it.
-        let _ = writer.close().await;
+        let _ = closing.writer.close().await;
     }
 }
 

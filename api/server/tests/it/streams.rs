@@ -1,5 +1,7 @@
 //! Streams: nothing is passed over, whoever goes away meanwhile; a server with followers stops.
 
+use std::time::Duration;
+
 use api_client::LogEvent;
 use engine_core::view::EventView;
 
@@ -42,6 +44,23 @@ async fn a_hint_that_never_comes_costs_seconds_and_no_event() {
     assert_eq!(told(&events.next().await.unwrap()), "node-role.touch base");
     database.run("insert into event (at, kind, principal, detail) values (now(), 'engine.up', 'engine', '{}')").await;
     assert_eq!(told(&events.next().await.unwrap()), "engine.up ");
+    running.stop().await.unwrap();
+}
+
+/// Events may be read once every older transaction has ended. Who comes between the hint and that hears no hint.
+#[tokio::test]
+async fn who_comes_after_the_hint_of_an_event_that_is_not_readable_yet_gets_it() {
+    let (database, _, running) = start().await;
+    let older = database.older().await;
+    database.event("g-1/base", "node-role.touch").await;
+    // Nobody follows: by the time of an answer to this, the hint was heard by nobody.
+    running.client().status("blue").await.unwrap();
+    let mut events = running.client().follow_events(None, 0);
+    let soon = tokio::time::timeout(Duration::from_millis(300), events.next()).await;
+    assert!(soon.is_err(), "it can not be read yet: {soon:?}");
+    older.rollback().await.unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await;
+    assert_eq!(told(&event.expect("it comes").unwrap()), "node-role.touch base");
     running.stop().await.unwrap();
 }
 

@@ -18,7 +18,7 @@ use crate::sshd::Sshd;
 async fn a_job_runs_once_and_its_events_come_in_order() {
     let (sshd, pool, target) = node();
     let counter = sshd.dir.path().join("count");
-    let job = job(&format!("echo once >> {}; echo hello; echo oops >&2", counter.display()));
+    let job = job(&format!("echo once >> {}; echo hello; echo oops", counter.display()));
     let (ended, notes) = run(&pool, &target, &job).await;
     let outcome = finished(ended);
     assert_eq!(outcome.status, Status::Succeeded, "{outcome:?}");

@@ -37,7 +37,7 @@ impl Sshd {
         let port = free_port();
         let config = format!(
             "Port {port}\nListenAddress 0.0.0.0\nAllowUsers *@127.0.0.0/8\nHostKey {dir}/host\nPidFile none\n\
-             AuthorizedKeysFile {dir}/authorized_keys\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
+             AuthorizedKeysFile {dir}/authorized_keys {dir}/.ssh/authorized_keys\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 500\nUseDNS no\n\
              LogLevel VERBOSE\n\
              SetEnv HOME={dir}\n{more}\n",

@@ -61,19 +61,18 @@ macro_rules! rows {
     ($which:literal, $($value:expr),*) => {
         sqlx::query_as!(
             Row,
-            r#"with twin as (
-                   select machine_id, array_agg(name order by name) as names from node
-                   where machine_id is not null and state not in ('virtual', 'gone')
-                   group by machine_id having count(*) > 1
-               )
-               select n.node_id as id, n.name, n.provider, n.state, n.standing, n.address, d.name as "deployment?",
+            r#"select n.node_id as id, n.name, n.provider, n.state, n.standing, n.address, d.name as "deployment?",
                       n.group_name, n.owned_by is not null as "owned!", n.facts, n.changed_at,
                       coalesce(n.code, case when twin.names is not null then 'node-twin' end) as code,
-                      coalesce(n.reason, 'has the machine id of ' || array_to_string(array_remove(twin.names, n.name), ', ')
+                      coalesce(n.reason, 'has the machine id of ' || twin.names
                           || ': one machine under several names, or a copied image') as reason
                from node n
                     left join deployment d on d.deployment_id = n.deployment_id
-                    left join twin on twin.machine_id = n.machine_id
+                    left join lateral (
+                        select string_agg(t.name, ', ' order by t.name) as names from node t
+                        where t.machine_id = n.machine_id and t.node_id <> n.node_id
+                              and t.state not in ('virtual', 'gone')
+                    ) twin on true
                where n.state not in ('virtual', 'gone') and "# + $which,
             $($value),*
         )

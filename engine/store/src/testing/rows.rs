@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine_core::graph::{Graph, VIRTUAL};
 use engine_core::id::DeploymentId;
 use serde_json::{Value, json};
-use sqlx::Executor;
+use sqlx::{Executor, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::Database;
@@ -141,6 +141,16 @@ impl Database {
              select pg_notify('plinth_events', '')"
         ))
         .await;
+    }
+
+    /// A transaction that writes: while it lasts, events written after its begin may not be read.
+    ///
+    /// # Panics
+    /// When Postgres refuses.
+    pub async fn older(&self) -> Transaction<'static, Postgres> {
+        let mut older = self.pool().begin().await.expect("a transaction begins");
+        older.execute("select pg_current_xact_id()").await.expect("a transaction has an id");
+        older
     }
 
     /// Waits until this event may be read: until every older transaction has ended, those of other databases on the
