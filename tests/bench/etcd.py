@@ -1,18 +1,16 @@
 #!/usr/bin/env python3
 """How long an etcd deployment takes on lab nodes, and how much of that is the engine's own.
 
-    tests/bench/etcd.py [--rounds 5] [--plinth target/debug/plinth]
+    tests/bench/etcd.py [--rounds 5] [--plinth target/release/plinth]
 
-Needs root, and a build (make build). Starts an engine of its own in a folder of its own and takes everything away at the end. The first round
+Needs root, and a build (make release). Starts an engine of its own in a folder of its own and takes everything away at the end. The first round
 fills the lab's package cache and is not counted. From the moment the last node is up to the moment the deployment is active is the wall
 time; the longest path through the graph by job time on the agent's clock is taken from it: what is left is the engine's own share.
 """
 
-import argparse, json, statistics
+import json, statistics
 from datetime import datetime
-from harness import Engine
-
-DOCUMENT = "deployment: bench\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 3}}\n"
+from harness import ETCD, Engine, options, write
 
 
 def when(text):
@@ -20,17 +18,13 @@ def when(text):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--plinth", default="target/debug/plinth")
-    options = parser.parse_args()
-    with Engine(options.plinth) as engine:
-        with open(engine.folder + "/bench.yaml", "w") as file:
-            file.write(DOCUMENT)
+    given = options(rounds=5)
+    with Engine(given.plinth) as engine:
+        document = write(engine.folder + "/bench.yaml", ETCD)
         engine.start()
         rows = []
-        for number in range(options.rounds + 1):
-            engine.run("apply", engine.folder + "/bench.yaml", "--yes", "--wait")
+        for number in range(given.rounds + 1):
+            engine.run("apply", document, "--yes", "--wait")
             row = measure(engine)
             print(f"round {number}: wall {row[0]:.2f} s, longest path {row[1]:.2f} s, own share {row[0] - row[1]:.2f} s", flush=True)
             if number:

@@ -1,10 +1,29 @@
 """What benches share: an engine of their own in a folder of its own, and what processes cost."""
 
-import os, shutil, signal, statistics, subprocess, sys, tempfile, time
+import argparse, os, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 # What was started is ended also when somebody ends us.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
 TICKS = os.sysconf("SC_CLK_TCK")
+
+# Three members on lab nodes.
+ETCD = "deployment: bench\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 3}}\n"
+
+
+def options(**numbers):
+    """What the command line says; `numbers` are options with their defaults."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--plinth", default="target/release/plinth")
+    for name, default in numbers.items():
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
+    return parser.parse_args()
+
+
+def write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
+    return path
 
 
 class Engine:

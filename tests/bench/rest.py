@@ -1,27 +1,20 @@
 #!/usr/bin/env python3
 """What an engine costs that has nothing to do: etcd on three lab nodes is up, and nobody asks for anything.
 
-    tests/bench/rest.py [--seconds 60] [--plinth target/debug/plinth]
+    tests/bench/rest.py [--seconds 60] [--plinth target/release/plinth]
 
-Needs root, and a build (make build). Prints CPU and memory of the engine without its Postgres (and with it), how long it takes to start on data
+Needs root, and a build (make release). Prints CPU and memory of the engine without its Postgres (and with it), how long it takes to start on data
 that it has, and how long `plinth apply` of what is committed already takes from its start to its end. Takes everything away at the end.
 """
 
-import argparse, json, statistics, time
-from harness import Engine, cpu, resident, spread
-
-DOCUMENT = "deployment: bench\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 3}}\n"
+import json, time
+from harness import ETCD, Engine, cpu, options, resident, spread, write
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--plinth", default="target/debug/plinth")
-    options = parser.parse_args()
-    with Engine(options.plinth) as engine:
-        document = engine.folder + "/bench.yaml"
-        with open(document, "w") as file:
-            file.write(DOCUMENT)
+    given = options(seconds=60)
+    with Engine(given.plinth) as engine:
+        document = write(engine.folder + "/bench.yaml", ETCD)
         print(f"start on nothing: {engine.start():.2f} s")
         began = time.monotonic()
         engine.run("apply", document, "--yes", "--wait")
@@ -35,10 +28,10 @@ def main():
         print(f"apply again, ten times: {spread(took)} s (goal: median 0.3)", flush=True)
         pid = engine.process.pid
         own, all_ = cpu(pid, children=False), cpu(pid)
-        time.sleep(options.seconds)
+        time.sleep(given.seconds)
         own, all_ = cpu(pid, children=False) - own, cpu(pid) - all_
-        print(f"at rest over {options.seconds} s: {100 * own / options.seconds:.2f} % of a core (goal 1), with Postgres "
-              f"{100 * all_ / options.seconds:.2f} %; {resident(pid) / 1e6:.0f} MB without Postgres (goal 100)", flush=True)
+        print(f"at rest over {given.seconds} s: {100 * own / given.seconds:.2f} % of a core (goal 1), with Postgres "
+              f"{100 * all_ / given.seconds:.2f} %; {resident(pid) / 1e6:.0f} MB without Postgres (goal 100)", flush=True)
         took = []
         for _ in range(5):
             engine.stop()

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 """Ten steps on fifty SSH hosts, side by side with pyinfra and ansible; `true` on fifty hosts with pyinfra.
 
-    tests/bench/ssh.py [--hosts 50] [--rounds 3] [--ansible-rounds 1] [--plinth target/debug/plinth]
+    tests/bench/ssh.py [--hosts 50] [--rounds 3] [--ansible-rounds 1] [--plinth target/release/plinth]
 
-Needs root, openssh-server, and a build (make build). The hosts are one sshd of its own on addresses of loopback. Peers come from PyPI into a
+Needs root, openssh-server, and a build (make release). The hosts are one sshd of its own on addresses of loopback. Peers come from PyPI into a
 virtual environment that is kept (~/.cache/plinth/bench). All do the same steps and must leave the same files, which is compared. The first run
 finds nothing there; before the second run nothing is changed, and all steps are looked at again (Plinth is given another value of an input that
 no step shows, or it would do nothing at all). No connection is open before a run. Controller CPU is everything but sshd and what runs below it: of
 Plinth the command, the engine and its Postgres; of ansible not what its ssh masters use after they have left it. Times are min/median/max.
 """
 
-import argparse, filecmp, json, os, resource, shutil, socket, statistics, subprocess, sys, time
-from harness import Engine, cpu, spread
+import filecmp, json, os, resource, shutil, socket, statistics, subprocess, sys, time
+from harness import Engine, cpu, options, spread, write
 
 HOME = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "plinth", "bench")
 VERSIONS = ["pyinfra==3.10.0", "ansible-core==2.19.14"]
@@ -76,13 +76,6 @@ ANSIBLE = """- hosts: all
 """
 
 
-def write(path, text):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as file:
-        file.write(text)
-    return path
-
-
 class Hosts:
     """One sshd on many addresses."""
 
@@ -134,7 +127,7 @@ def timed(words, environment=None, engine=None):
 
 
 class Plinth:
-    def __init__(self, options, hosts, engine):
+    def __init__(self, hosts, engine):
         self.hosts, self.engine, self.round = hosts, engine, 0
         engine.start()
         nodes = "".join(
@@ -173,7 +166,7 @@ class Plinth:
 
 
 class Pyinfra:
-    def __init__(self, options, hosts, engine):
+    def __init__(self, hosts, engine):
         self.folder, self.hosts = engine.folder + "/pyinfra", hosts
         rows = [(name, {"ssh_port": hosts.port, "ssh_user": "root", "ssh_key": hosts.key, "ssh_strict_host_key_checking": "off",
                         "ssh_known_hosts_file": self.folder + "/known"}) for name in hosts.names]
@@ -191,7 +184,7 @@ class Pyinfra:
 
 
 class Ansible:
-    def __init__(self, options, hosts, engine):
+    def __init__(self, hosts, engine):
         self.folder = engine.folder + "/ansible"
         lines = [f"{name} ansible_port={hosts.port} ansible_user=root ansible_ssh_private_key_file={hosts.key} "
                  f"ansible_python_interpreter={sys.executable}" for name in hosts.names]
@@ -228,39 +221,34 @@ def same(left, right):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--hosts", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ansible-rounds", type=int, default=1)
-    parser.add_argument("--plinth", default="target/debug/plinth")
-    options = parser.parse_args()
+    given = options(hosts=50, rounds=3, ansible_rounds=1)
     if not os.path.exists(HOME + "/bin/pyinfra") or not os.path.exists(HOME + "/bin/ansible-playbook"):
         subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
         subprocess.run([HOME + "/bin/pip", "install", "-q", *VERSIONS], check=True)
-    with Engine(options.plinth) as engine:
+    with Engine(given.plinth) as engine:
         write(engine.folder + "/bundle/bundle.yaml", "bundle: bench\nversion: 1.0.0\n")
         write(engine.folder + "/bundle/roles/ten/role.yaml", ROLE)
         write(engine.folder + "/bundle/workloads/ten/workload.yaml", WORKLOAD)
         engine.bundle = engine.folder + "/bundle"
-        hosts = Hosts(engine.folder + "/hosts", options.hosts)
+        hosts = Hosts(engine.folder + "/hosts", given.hosts)
         try:
-            compare(options, hosts, engine)
+            compare(given, hosts, engine)
         finally:
             hosts.end()
 
 
-def compare(options, hosts, engine):
-    tools = {"plinth": Plinth(options, hosts, engine), "pyinfra": Pyinfra(options, hosts, engine), "ansible": Ansible(options, hosts, engine)}
+def compare(given, hosts, engine):
+    tools = {"plinth": Plinth(hosts, engine), "pyinfra": Pyinfra(hosts, engine), "ansible": Ansible(hosts, engine)}
     rows = {}
 
     def note(name, what, took):
         rows.setdefault((name, what), []).append(took)
         print(f"{name:8} {what:7} wall {took[0]:7.2f} s   controller CPU {took[1]:6.2f} s", flush=True)
 
-    for number in range(options.rounds):
+    for number in range(given.rounds):
         trees = {}
         for name, tool in tools.items():
-            if name == "ansible" and number >= options.ansible_rounds:
+            if name == "ansible" and number >= given.ansible_rounds:
                 continue
             trees[name] = f"{engine.folder}/left-{name}-{number}"
             os.mkdir(trees[name])
@@ -273,7 +261,7 @@ def compare(options, hosts, engine):
             same(trees["plinth"], trees[name])
     for tool in tools.values():
         tool.end()
-    print(f"\n{len(hosts.names)} hosts; min/median/max of {options.rounds}, all left the same files")
+    print(f"\n{len(hosts.names)} hosts; min/median/max of {given.rounds}, all left the same files")
     for (name, what), took in rows.items():
         print(f"{name:8} {what:7} wall {spread([t[0] for t in took])} s   controller CPU {spread([t[1] for t in took])} s")
 
