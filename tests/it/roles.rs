@@ -17,7 +17,7 @@ use engine_daemon::{Config, Engine};
 use engine_provider::lab::{Lab, LabConfig};
 use engine_remote::{AgentBinary, DeployKey, Ended, Keys, Pool, Settings, Target};
 use engine_store::testing::Database;
-use engine_store::{commit, nodes, read};
+use engine_store::{nodes, read, snapshot};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -102,7 +102,7 @@ async fn every_role_with_steps_keeps_the_contract() {
     let mut seen = BTreeSet::new();
     for (name, _) in DEPLOYMENTS {
         until(&database, name, Health::Active).await;
-        let snapshot = commit::snapshot(&pool, name).await.expect("a snapshot");
+        let snapshot = snapshot::snapshot(&pool, name).await.expect("a snapshot");
         let graph = snapshot.current.as_ref().expect("committed").graph.clone();
         let status = read::status(&pool, name).await.expect("a status").expect("a deployment");
         for row in status.node_roles.iter().filter(|row| row.node != "deployment") {

@@ -1,6 +1,7 @@
 //! What schemas can not say: names that must be known, wires, files, templates, cycles.
 
 pub(crate) mod bundle;
+pub(crate) mod compiled;
 pub(crate) mod cycle;
 pub(crate) mod deployment;
 pub(crate) mod files;

@@ -285,6 +285,11 @@ impl Sources {
     }
 
     fn into_loaded(self) -> Loaded {
+        Loaded { catalog: self.catalog(), diagnostics: in_order(self.found) }
+    }
+
+    /// Everything that has no errors.
+    pub(crate) fn catalog(&self) -> Catalog {
         let broken: BTreeSet<&str> =
             self.found.iter().filter(|one| one.is_error()).filter_map(|one| one.file.as_deref()).collect();
         let roles = self
@@ -312,8 +317,7 @@ impl Sources {
             .filter(|(_, workload)| !broken.contains(workload.file.as_str()))
             .map(|(name, workload)| (name.clone(), workload.doc.clone()))
             .collect();
-        let catalog = Catalog { roles, workloads, interfaces: self.interfaces };
-        Loaded { catalog, diagnostics: in_order(self.found) }
+        Catalog { roles, workloads, interfaces: self.interfaces.clone() }
     }
 }
 

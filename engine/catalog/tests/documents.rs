@@ -87,6 +87,18 @@ fn broken_documents_say_what_is_wrong() {
     assert_eq!(silent, Vec::<String>::new(), "nothing is said of these");
 }
 
+/// Sound one by one, and wrong together.
+#[test]
+fn what_shows_only_in_a_graph_is_told_too() {
+    let unsound = top().join("tests/documents/unsound");
+    insta::assert_snapshot!(told(&check(&[unsound])), @r"
+    tests/documents/unsound/bundle/roles/app/role.yaml:7:9: error[no-source]: input `name` of `app` (bound by the workload on all) has no source on all, in deployment `thirsty` (at /inputs/name); expected `with` or `from` where it is bound or used, `set: app.name`, or a default
+    tests/documents/unsound/bundle/roles/app/role.yaml:7:9: warning[no-source]: input `name` of `app` (bound by the workload on all) has no source on all, in workload `thirsty` (at /inputs/name); expected `with` or `from` where it is bound or used, `set: app.name`, or a default
+    tests/documents/unsound/bundle/workloads/untried/workload.yaml:9:5: warning[workload-not-compiled]: the workload is not compiled here: parameter `zone` has no value to try (at /parameters/properties/zone); expected a `default`, or `examples` that are valid
+    tests/documents/unsound/bundle/workloads/which/workload.yaml:6:18: error[wrong-scope]: `base` runs on nodes: which instance is exported? (at /exports/count); expected a role that runs once for the deployment
+    ");
+}
+
 /// Names of all roles, workloads and deployments there, as the snapshots are called.
 fn documents(broken: &Path) -> Vec<String> {
     let list = |folder: &str| -> Vec<String> {

@@ -11,6 +11,7 @@ pub mod migrate;
 pub mod nodes;
 pub mod pass;
 pub mod read;
+pub mod snapshot;
 pub mod testing;
 
 mod error;

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use engine_core::catalog::Catalog;
 use engine_core::diagnostic::Diagnostic;
 use engine_core::document::DeploymentDoc;
 use serde_json::Value;
 
-use super::deployment;
+use super::{compiled, deployment};
 use crate::bundle::{Folder, unreadable};
 use crate::document::{self, Kind};
 use crate::load::{Sources, in_order, with_core};
@@ -37,15 +38,19 @@ pub fn check(paths: &[PathBuf]) -> Vec<Diagnostic> {
         sources.read(folder);
     }
     sources.resolve();
+    let catalog = sources.catalog();
     for (file, text) in &plan.documents {
-        plan.found.extend(one(file, text, &sources));
+        plan.found.extend(one(file, text, &sources, &catalog));
     }
+    // What is wrong with roles shows in every workload that has them: said once, there.
+    let sound = !sources.found.iter().any(Diagnostic::is_error);
+    let asked = |file: &str| plan.only.is_empty() || plan.only.iter().any(|only| plain(file).starts_with(plain(only)));
+    let workloads = sources.workloads.values().filter(|workload| sound && asked(&workload.file));
+    let compiled: Vec<Diagnostic> =
+        workloads.flat_map(|workload| compiled::workload(workload, &sources, &catalog)).collect();
     let mut found = std::mem::take(&mut sources.found);
-    if !plan.only.is_empty() {
-        found.retain(|one| {
-            one.file.as_ref().is_some_and(|file| plan.only.iter().any(|only| plain(file).starts_with(plain(only))))
-        });
-    }
+    found.retain(|one| plan.only.is_empty() || one.file.as_deref().is_some_and(asked));
+    found.extend(compiled);
     found.extend(plan.found);
     in_order(found)
 }
@@ -142,7 +147,7 @@ fn bundle_around(path: &Path) -> Option<PathBuf> {
 }
 
 /// A document that stands by itself.
-fn one(file: &str, text: &[u8], sources: &Sources) -> Vec<Diagnostic> {
+fn one(file: &str, text: &[u8], sources: &Sources, catalog: &Catalog) -> Vec<Diagnostic> {
     let documents = match document::parse(text, file) {
         Ok(documents) if documents.is_empty() => {
             return vec![Diagnostic::error("empty-file", "", "there is nothing in it").in_file(file)];
@@ -159,6 +164,9 @@ fn one(file: &str, text: &[u8], sources: &Sources) -> Vec<Diagnostic> {
                     Ok(read) => {
                         deployment::alone(&read.doc, &report);
                         deployment::check(&read.doc, sources, &report);
+                        if !report.has_errors() {
+                            compiled::deployment(&read.doc, sources, catalog, &report);
+                        }
                     }
                     Err(diagnostics) => found.extend(diagnostics),
                 }

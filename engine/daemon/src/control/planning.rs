@@ -15,7 +15,8 @@ use engine_core::document::Object;
 use engine_core::graph::{Graph, Kind, NodeName, RoleName};
 use engine_core::plan::{CurrentView, PlanInput, PlanNode, diff};
 use engine_core::view::{Applied, Refusal};
-use engine_store::commit::{Binding, Commit, Current, Snapshot, snapshot};
+use engine_store::commit::{Binding, Commit};
+use engine_store::snapshot::{Current, KnownNode, Snapshot, snapshot};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -120,7 +121,7 @@ fn secrets(graph: &Graph) -> Result<(), Vec<Diagnostic>> {
 }
 
 fn existing(snapshot: &Snapshot) -> BTreeMap<NodeName, ExistingNode> {
-    let node = |(name, known): (&NodeName, &engine_store::commit::KnownNode)| {
+    let node = |(name, known): (&NodeName, &KnownNode)| {
         let existing = ExistingNode {
             facts: known.facts.clone(),
             used_by: known.used_by.clone(),
