@@ -423,7 +423,7 @@ pub(crate) enum Until {
 /// New things.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NewKind {
-    /// A role that loads and runs as it stands.
+    /// A role that loads and runs as it stands, and a bundle around it where there is none.
     #[command(after_help = "Example:\n  plinth new role web-server --into ./my-bundle")]
     Role {
         /// Its name.

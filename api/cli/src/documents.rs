@@ -47,11 +47,15 @@ pub(crate) fn schema(kind: Kind) -> Result<ExitCode, CliError> {
 
 /// `plinth new role`.
 pub(crate) fn new_role(name: &str, into: &Path, output: Output) -> Result<ExitCode, CliError> {
-    let shaped = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !shaped(name) || name.ends_with('-') {
+    if !is_name(name) {
         return Err(CliError::BadName { name: name.to_owned() });
     }
-    let files = engine_catalog::scaffold_role(name);
+    let mut files = engine_catalog::scaffold_role(name);
+    if !into.join("bundle.yaml").exists() {
+        let folder = into.file_name().map(|folder| folder.to_string_lossy().into_owned());
+        let bundle = folder.filter(|folder| is_name(folder)).unwrap_or_else(|| name.to_owned());
+        files.insert("bundle.yaml".to_owned(), engine_catalog::scaffold_bundle(&bundle));
+    }
     if let Some(there) = files.keys().map(|file| into.join(file)).find(|path| path.exists()) {
         return Err(CliError::Exists { path: there });
     }
@@ -68,6 +72,11 @@ pub(crate) fn new_role(name: &str, into: &Path, output: Output) -> Result<ExitCo
         structured => crate::output::structured(&paths, structured)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_name(text: &str) -> bool {
+    let shaped = text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    shaped && text.starts_with(|c: char| c.is_ascii_lowercase()) && !text.ends_with('-')
 }
 
 /// `plinth version`.

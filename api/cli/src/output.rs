@@ -50,11 +50,11 @@ fn errors(found: &[Diagnostic]) -> String {
 
 /// What stands behind an error of the client, as far as its own words do not say it.
 fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = String::new();
+    let (own, mut text) = (error.to_string(), String::new());
     let mut source = error.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
+        if !own.contains(&cause_text) && !text.contains(&cause_text) {
             text += &format!(": {cause_text}");
         }
         source = cause.source();

@@ -31,6 +31,12 @@ fn a_new_role_loads_and_a_broken_one_is_told_with_its_place() {
     let check = plinth(&["check", "."], dir.path());
     assert!(check.status.success(), "{}", stdout(&check));
 
+    // Where no bundle is, one is begun.
+    let new = plinth(&["new", "role", "web", "--into", "other", "-o", "name"], dir.path());
+    assert!(stdout(&new).starts_with("other/bundle.yaml\n"), "{}", stdout(&new));
+    let check = plinth(&["check", "other"], dir.path());
+    assert!(check.status.success(), "{}", stdout(&check));
+
     let again = plinth(&["new", "role", "web"], dir.path());
     assert_eq!(again.status.code(), Some(4), "what is there is not overwritten");
 

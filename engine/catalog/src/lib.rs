@@ -18,4 +18,4 @@ pub use bundle::{Folder, core_bundle};
 pub use check::paths::check;
 pub use document::{Kind, ReadDeployment, read_deployments, read_nodes, schema};
 pub use load::{Loaded, load, load_folders};
-pub use scaffold::scaffold_role;
+pub use scaffold::{scaffold_bundle, scaffold_role};

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+/// The `bundle.yaml` of a new bundle.
+pub fn scaffold_bundle(name: &str) -> String {
+    format!("bundle: {name}\nversion: 1.0.0\nneeds: {{core: ^1}}\n")
+}
+
 /// The files of a new role by their path in the bundle.
 pub fn scaffold_role(name: &str) -> BTreeMap<String, String> {
     let role = format!(

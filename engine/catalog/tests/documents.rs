@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine_catalog::{Kind, check, load, load_folders, scaffold_role, schema};
+use engine_catalog::{Kind, check, load, load_folders, scaffold_bundle, scaffold_role, schema};
 use engine_core::diagnostic::Diagnostic;
 
 /// The top of the tree.
@@ -124,8 +124,7 @@ fn broken_documents_leave_the_rest_alone() {
 #[test]
 fn a_new_role_loads_clean() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("bundle.yaml"), "bundle: mine\nversion: 1.0.0\nneeds: {core: ^1}\n")
-        .expect("written");
+    std::fs::write(folder.path().join("bundle.yaml"), scaffold_bundle("mine")).expect("written");
     for (path, text) in scaffold_role("my-role") {
         let path = folder.path().join(path);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
