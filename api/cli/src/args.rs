@@ -70,6 +70,13 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  plinth serve                              with a private Postgres\n  \
         plinth serve --database postgres://plinth@db.example/plinth")]
     Serve(Serve),
+    /// Run the engine and a Postgres of its own over nodes that exist only in memory, and measure it.
+    ///
+    /// A deployment of layers is committed and held until all nodes are up, then let go. Roles have no steps unless there
+    /// is a latency or a failure to simulate. Everything is taken away at the end.
+    #[command(after_help = "Examples:\n  plinth simulate --nodes 1000 --layers 20\n  \
+        plinth simulate --nodes 200 --latency 500 --fail 10 --seed 7 -o json")]
+    Simulate(Simulate),
     /// Check bundles, roles, workloads and deployments without a server.
     ///
     /// Prints every problem at once, each with file, line, column, the place in the document, what was expected and a
@@ -286,6 +293,29 @@ pub(crate) struct Serve {
     /// Bundles beside the built-in one.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub(crate) bundle: Vec<PathBuf>,
+}
+
+/// The fleet simulator.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Simulate {
+    /// Nodes.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) nodes: u32,
+    /// Roles on each node, each needs the one before it.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub(crate) layers: u32,
+    /// What fails follows from it.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Of a hundred layers so many fail at their first attempt.
+    #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) fail: u8,
+    /// How long a job takes on its node.
+    #[arg(long, default_value_t = 0, value_name = "MILLISECONDS")]
+    pub(crate) latency: u64,
+    /// The folder below which the database is kept meanwhile.
+    #[arg(long, default_value = "/var/tmp", value_name = "DIR")]
+    pub(crate) below: PathBuf,
 }
 
 /// Something to be done to node roles.

@@ -16,6 +16,7 @@ mod nodes;
 mod output;
 mod serve;
 mod show;
+mod simulate;
 mod status;
 mod table;
 
@@ -51,6 +52,7 @@ fn run(args: Args) -> Result<ExitCode, CliError> {
         Command::Version => documents::version(output),
         Command::Completion { shell } => documents::completion(shell),
         Command::Serve(args) => serve::run(args),
+        Command::Simulate(args) => simulate::run(&args, output),
         Command::Lab { command } => local::lab(command),
         Command::Database { command } => local::database(command, output),
         command => {
@@ -92,6 +94,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Deployment { command } => show::deployments(context, command).await,
         Command::Wait { name, until, timeout } => status::wait(context, &name, until, Some(timeout)).await,
         Command::Serve(_)
+        | Command::Simulate(_)
         | Command::Lab { .. }
         | Command::Database { .. }
         | Command::Check { .. }

@@ -70,6 +70,9 @@ pub(crate) enum ServeError {
     /// The lab.
     #[error(transparent)]
     Provider(#[from] engine_daemon::ProviderError),
+    /// A simulation.
+    #[error(transparent)]
+    Simulate(#[from] engine_daemon::simulate::SimulateError),
     /// No agent to put on nodes.
     #[error(transparent)]
     Agent(#[from] AgentMissing),
@@ -90,6 +93,7 @@ impl ServeError {
             Self::Listen { .. } => "listen-failed",
             Self::Server(error) => error.code(),
             Self::Provider(error) => error.code(),
+            Self::Simulate(error) => error.code(),
             Self::Agent(error) => error.code(),
             Self::Broken(_) => "engine-broken",
         }

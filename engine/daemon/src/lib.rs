@@ -13,6 +13,7 @@ mod nodes;
 mod pass;
 mod run;
 mod shared;
+pub mod simulate;
 
 pub use config::{Config, ConfigError};
 pub use control::Control;

@@ -7,6 +7,7 @@ pub mod connect;
 pub mod embedded;
 pub mod engines;
 pub mod jobs;
+pub mod measure;
 pub mod migrate;
 pub mod nodes;
 pub mod pass;

@@ -1,0 +1,83 @@
+//! `plinth simulate`: the fleet simulator, in a folder of its own that goes with it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use engine_daemon::simulate::{self, Fleet, Report};
+use engine_store::connect;
+use engine_store::embedded::{Embedded, EmbeddedConfig};
+use tokio::signal::ctrl_c;
+
+use crate::args::{Output, Simulate};
+use crate::output::{CliError, print, structured};
+use crate::serve::ServeError;
+
+/// Postgres has to come up within this time.
+const DATABASE_WITHIN: Duration = Duration::from_mins(1);
+
+pub(crate) fn run(args: &Simulate, output: Output) -> Result<ExitCode, CliError> {
+    let fleet = Fleet {
+        nodes: args.nodes,
+        layers: args.layers,
+        seed: args.seed,
+        fail: args.fail,
+        latency: Duration::from_millis(args.latency),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        tokio::select! {
+            report = simulated(args, &fleet) => report.map(Some),
+            _ = ctrl_c() => Ok(None),
+        }
+    })?;
+    let Some(report) = report else { return Ok(ExitCode::FAILURE) };
+    match output {
+        Output::Json | Output::Yaml => structured(&report, output)?,
+        _ => print(&text(&report))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn simulated(args: &Simulate, fleet: &Fleet) -> Result<Report, ServeError> {
+    let data = |source| ServeError::Data { path: args.below.clone(), source };
+    let folder = tempfile::Builder::new().prefix("plinth-simulate-").tempdir_in(&args.below).map_err(data)?;
+    // Postgres runs as somebody else when we are root.
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).map_err(data)?;
+    // Ended with this value, also when we are interrupted.
+    let postgres = Embedded::start(EmbeddedConfig::new(folder.path().join("postgres"))).await?;
+    let target = postgres.target();
+    connect::wait_until_up(&target, DATABASE_WITHIN).await?;
+    let report = simulate::run(&target, folder.path(), fleet, |line| eprintln!("{line}")).await;
+    postgres.stop().await?;
+    Ok(report?)
+}
+
+fn text(report: &Report) -> String {
+    let Report { nodes, node_roles, commit, nodes_up, converge, transitions, failed, again, .. } = report;
+    let [median, most, nearly_all] = report.claimed_after;
+    format!(
+        "{nodes} nodes, {node_roles} node roles\n\
+         \x20 {commit:9.2} s   plan and commit; again, nothing to do: {again:.2} s\n\
+         \x20 {nodes_up:9.2} s   nodes up\n\
+         \x20 {converge:9.2} s   from letting go to active\n\
+         \x20 {transitions:9}     transitions, {:.0} in a second; {:.0} node roles in a second\n\
+         \x20 {:9.4}     flushes for each transition, {:.0} bytes of write-ahead log\n\
+         \x20 {median:9.1} ms  from ready to claimed, median; 95 %: {most:.1}, 99 %: {nearly_all:.1}\n\
+         \x20 {failed:9}     attempts failed and were asked for again\n\
+         \x20 {:9}     MB of memory at most, without Postgres\n",
+        report.transitions_per_second,
+        report.node_roles_per_second,
+        report.flushes_per_transition,
+        report.bytes_per_transition,
+        memory() / 1_000_000,
+    )
+}
+
+/// The most memory that this process ever had, in bytes.
+fn memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
