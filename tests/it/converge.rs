@@ -4,6 +4,7 @@ use engine_core::state::State;
 use engine_core::view::{Health, RefusalKind};
 use engine_store::ask::Ask;
 use engine_store::nodes::{self, Change};
+use engine_store::pass::Revisions;
 use engine_store::read;
 
 use crate::support::{CHAIN, World, address, chain, find};
@@ -128,7 +129,11 @@ async fn facts_that_change_run_who_reads_them_and_nobody_else() {
         let mut facts = node.facts.as_object().expect("facts").clone();
         facts.insert(name.to_owned(), value.into());
         let change = Change { state: "up", facts: Some(facts), ..Change::default() };
-        assert!(nodes::change(world.database.pool(), None, node.id, &change, "test").await.expect("recorded"));
+        assert!(
+            nodes::change(world.database.pool(), None, node.id, &change, &Revisions::default(), "test")
+                .await
+                .expect("recorded")
+        );
     };
     // Nobody reads this one.
     tell("disks", 7).await;

@@ -10,7 +10,7 @@ use engine_core::settle::commit::{concerned, keep_leavers};
 use engine_core::settle::hood::Standing;
 use engine_core::settle::judge::freeze;
 use engine_core::settle::turn::{Failure, Wants};
-use engine_core::settle::{Claim, Hood, NodeView, Report, Tally, Turn, Vertex, Written};
+use engine_core::settle::{Claim, Hood, NodeView, Report, Scope, Tally, Turn, Vertex, Written};
 use engine_core::state::{Event, Goal, State};
 use engine_core::testing::Dice;
 use engine_core::value::{Layer, Layered};
@@ -98,13 +98,26 @@ impl World {
             deployment: Object::from_iter([("name".to_owned(), json!("blue"))]),
             ..Hood::default()
         };
-        for vertex in self.present().filter(|vertex| whole.contains(&vertex.node)) {
+        let roles = vertices.iter().map(|id| self.vertices[id].role.clone()).collect();
+        let scope = Scope::of(&self.graph, &roles);
+        let is_loaded = |vertex: &Vertex| match &scope {
+            _ if vertex.node == virtual_node => true,
+            None => true,
+            Some(scope) => {
+                let moves = vertex.since.is_some() || vertex.phase.goal == Goal::Absent;
+                scope.roles.contains(&vertex.role) || (moves && scope.stale.contains(&vertex.role))
+            }
+        };
+        for vertex in self.present().filter(|vertex| whole.contains(&vertex.node) && is_loaded(vertex)) {
             hood.add(vertex.clone());
         }
         for (name, id) in self.nodes.iter().filter(|(_, id)| whole.contains(id)) {
             hood.nodes.insert(*id, self.view(name, *id));
         }
-        hood.whole = whole;
+        match scope {
+            Some(scope) => (hood.near, hood.scope) = (whole, scope),
+            None => hood.whole = whole,
+        }
         hood
     }
 
@@ -112,6 +125,7 @@ impl World {
         let all: Vec<VertexId> = self.present().map(|vertex| vertex.id).collect();
         let mut hood = self.load(&all);
         self.load_all_nodes(&mut hood);
+        hood.whole = self.nodes.values().copied().collect();
         hood.all_of = self.graph.roles.keys().cloned().collect();
         hood
     }
@@ -246,6 +260,9 @@ impl World {
         turn.wake(woken);
         self.drive(&mut turn);
         let capacity = self.dice.below(5);
+        if self.dice.chance(50) {
+            ready.extend(turn.made_ready());
+        }
         let mut ids = self.ids;
         loop {
             let wants = turn.claim(&ready, capacity, || {

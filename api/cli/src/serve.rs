@@ -228,7 +228,8 @@ fn endpoint(data: &Path, address: SocketAddr) -> std::io::Result<Endpoint> {
     Ok(endpoint)
 }
 
-async fn told_to_stop() {
+/// Until somebody asks this process to end.
+pub(crate) async fn told_to_stop() {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
     };

@@ -8,11 +8,10 @@ use std::time::Duration;
 use engine_daemon::simulate::{self, Fleet, Report};
 use engine_store::connect;
 use engine_store::embedded::{Embedded, EmbeddedConfig};
-use tokio::signal::ctrl_c;
 
 use crate::args::{Output, Simulate};
 use crate::output::{CliError, print, structured};
-use crate::serve::ServeError;
+use crate::serve::{ServeError, told_to_stop};
 
 /// Postgres has to come up within this time.
 const DATABASE_WITHIN: Duration = Duration::from_mins(1);
@@ -29,7 +28,7 @@ pub(crate) fn run(args: &Simulate, output: Output) -> Result<ExitCode, CliError>
     let report = runtime.block_on(async {
         tokio::select! {
             report = simulated(args, &fleet) => report.map(Some),
-            _ = ctrl_c() => Ok(None),
+            () = told_to_stop() => Ok(None),
         }
     })?;
     let Some(report) = report else { return Ok(ExitCode::FAILURE) };

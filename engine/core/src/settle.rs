@@ -5,10 +5,12 @@
 pub mod commit;
 pub mod hood;
 pub mod judge;
+mod scope;
 pub mod turn;
 
 pub use hood::{Hood, NodeView, Tally, Vertex};
 pub use judge::{Frozen, Verdict, judge};
+pub use scope::Scope;
 pub use turn::{Claim, Report, Turn, Written};
 
 use std::fmt;

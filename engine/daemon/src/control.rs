@@ -211,7 +211,7 @@ impl Control {
         let forget = force && !node.owned;
         let state = if forget { "gone" } else { "leaving" };
         let change = Change { state, unbind: forget, ..Change::default() };
-        nodes::change(&self.shared.pool, None, node.id, &change, by).await.map_err(store)?;
+        nodes::change(&self.shared.pool, None, node.id, &change, &self.shared.revisions, by).await.map_err(store)?;
         self.shared.hint();
         Ok(())
     }

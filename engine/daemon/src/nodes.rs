@@ -80,7 +80,7 @@ async fn one(shared: Arc<Shared>, id: NodeId) {
         loop {
             // Between two steps it stays ours: nobody else needs to take it up.
             let release = if go_on { None } else { Some(engine) };
-            match nodes::change(&shared.pool, release, id, &change, "engine").await {
+            match nodes::change(&shared.pool, release, id, &change, &shared.revisions, "engine").await {
                 Ok(_) => break,
                 Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(500)).await,
                 Err(error) if change.state != "failed" => {

@@ -9,7 +9,7 @@ use engine_core::settle::{Report, Turn};
 use engine_store::pass::{self, Locked};
 use engine_store::{StoreError, jobs};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -19,6 +19,9 @@ use crate::shared::Shared;
 
 /// Vertices judged, and claimed, in one turn at most.
 const BATCH: i64 = 500;
+/// How long a report waits for others, and how many of them are enough.
+const GATHER: Duration = Duration::from_millis(5);
+const MOST: usize = 500;
 /// While another engine holds a deployment that we have reports for.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// While the database does not answer.
@@ -46,7 +49,10 @@ pub(crate) async fn turns(
     loop {
         tokio::select! {
             woken = hints::wait(&mut hints, pause, &stop) => if woken == Woken::Stop { return },
-            Some(report) = reports.recv() => ended.entry(report.deployment).or_default().push(report),
+            Some(report) = reports.recv() => {
+                ended.entry(report.deployment).or_default().push(report);
+                gather(&mut ended, &mut reports, runners.len()).await;
+            }
         }
         hints.mark_unchanged();
         while let Ok(report) = reports.try_recv() {
@@ -64,6 +70,21 @@ pub(crate) async fn turns(
                 DOWN_PAUSE
             }
         };
+    }
+}
+
+/// Waits a moment for more reports, as long as there are jobs that could report: a turn costs much, a report in it little.
+async fn gather(
+    ended: &mut HashMap<DeploymentId, Vec<Ended>>,
+    reports: &mut mpsc::UnboundedReceiver<Ended>,
+    running: usize,
+) {
+    let end = Instant::now() + GATHER;
+    let mut count: usize = ended.values().map(Vec::len).sum();
+    while count < running.min(MOST) {
+        let Ok(Some(report)) = timeout_at(end, reports.recv()).await else { return };
+        ended.entry(report.deployment).or_default().push(report);
+        count += 1;
     }
 }
 
@@ -110,8 +131,9 @@ async fn turn(
     let revision = locked.revision(&shared.revisions).await?;
     let todo = locked.todo(BATCH).await?;
     let reports = ended.get(&deployment).map(Vec::as_slice).unwrap_or_default();
-    let capacity = shared.jobs.saturating_sub(runners.len());
-    let claimable = if capacity == 0 { Vec::new() } else { todo.ready };
+    // What is reported here runs no more.
+    let capacity = (shared.jobs + reports.len()).saturating_sub(runners.len());
+    let mut claimable = if capacity == 0 { Vec::new() } else { todo.ready };
     if reports.is_empty() && todo.woken.is_empty() && claimable.is_empty() {
         locked.roll_back().await?;
         return Ok(Turned::Rest);
@@ -119,7 +141,7 @@ async fn turn(
     let asked: Vec<(JobId, i64)> = reports.iter().map(|report| (report.job, report.fence)).collect();
     let mine = if asked.is_empty() { HashMap::new() } else { locked.mine(engine, &asked).await? };
     let concerned: Vec<VertexId> = todo.woken.iter().chain(&claimable).copied().chain(mine.values().copied()).collect();
-    let hood = locked.hood(&concerned).await?;
+    let hood = locked.hood(&concerned, Some(&revision.graph)).await?;
     let mut turn = Turn::new(&revision.graph, hood);
     let mut finished = Vec::new();
     for report in reports {
@@ -135,6 +157,9 @@ async fn turn(
     let full = i64::try_from(todo.woken.len()).is_ok_and(|count| count >= BATCH);
     turn.wake(todo.woken);
     drive(&mut locked, &mut turn).await?;
+    if capacity > 0 {
+        claimable.extend(turn.made_ready());
+    }
     loop {
         let wants = turn.claim(&claimable, capacity, || JobId(Uuid::now_v7()));
         if wants.is_empty() {

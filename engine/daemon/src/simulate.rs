@@ -24,7 +24,7 @@ use crate::{Config, ConfigError, Control, Engine};
 /// Connections of the engine.
 const POOL: u32 = 16;
 /// How often it is looked whether the fleet is there.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(100);
 const NAME: &str = "fleet";
 
 /// What is simulated.

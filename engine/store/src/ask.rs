@@ -118,7 +118,7 @@ async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<
     let change = next_change(locked).await?;
     let revision = locked.revision(&Revisions::default()).await?;
     let ids: Vec<VertexId> = failed.iter().map(|place| place.id).collect();
-    let hood = locked.hood(&ids).await?;
+    let hood = locked.hood(&ids, None).await?;
     let mut turn = Turn::new(&revision.graph, hood);
     let mut moved = Vec::new();
     for place in &failed {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{self, EVENTS, WORK};
+use crate::pass::{self, EVENTS, Revisions, WORK};
 
 pub use adopt::{Adopted, Taken, adopt};
 
@@ -164,13 +164,14 @@ async fn rows(pool: &PgPool, ids: Option<&[Uuid]>, names: Option<&[String]>) -> 
         .collect())
 }
 
-/// Records what became of a node and wakes what waits for it. `engine`: only if that engine works on it; it lets go of
+/// Records what became of a node and wakes what waits for it. `known`: revisions at hand. `engine`: only if that engine works on it; it lets go of
 /// it then. Returns whether it was recorded.
 pub async fn change(
     pool: &PgPool,
     engine: Option<EngineId>,
     node: NodeId,
     change: &Change,
+    known: &Revisions,
     by: &str,
 ) -> Result<bool, StoreError> {
     let failed = doing("recording a node");
@@ -196,7 +197,7 @@ pub async fn change(
     };
     if let Some(facts) = &change.facts {
         let differing = differing(&recorded.facts, facts);
-        facts::touch_readers(&mut locked, &recorded.name, &differing, by).await?;
+        facts::touch_readers(&mut locked, &recorded.name, &differing, known, by).await?;
     }
     locked.commit().await?;
     Ok(true)

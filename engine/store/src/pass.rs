@@ -12,7 +12,7 @@ use engine_core::document::Object;
 use engine_core::graph::{Graph, NodeName, RoleName};
 use engine_core::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};
 use engine_core::settle::turn::Wants;
-use engine_core::settle::{Hood, Tally};
+use engine_core::settle::{Hood, Scope, Tally};
 use serde_json::{Value, json};
 use sqlx::types::Json;
 use sqlx::{PgPool, Postgres, Transaction};
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-pub use rows::{load_nodes, load_role, load_vertices};
+pub use rows::{load_near, load_nodes, load_role, load_vertices};
 pub use write::Finished;
 
 /// Channel on which engines are told that there may be work.
@@ -190,13 +190,16 @@ impl Locked {
         Ok(rows.into_iter().map(|row| (JobId(row.job_id), VertexId(row.vertex_id))).collect())
     }
 
-    /// The neighbourhood of some vertices: their nodes whole, the virtual node, all tallies.
-    pub async fn hood(&mut self, vertices: &[VertexId]) -> Result<Hood, StoreError> {
+    /// The neighbourhood of some vertices: the virtual node whole, all tallies, and of their nodes as much as a turn
+    /// needs in which they report, are judged or claimed under this graph; all of it without one.
+    pub async fn hood(&mut self, vertices: &[VertexId], near: Option<&Graph>) -> Result<Hood, StoreError> {
         let ids: Vec<Uuid> = vertices.iter().map(|id| id.0).collect();
-        let nodes = sqlx::query_scalar!("select distinct node_id from vertex where vertex_id = any($1)", &ids)
+        let rows = sqlx::query!("select distinct node_id, role from vertex where vertex_id = any($1)", &ids)
             .fetch_all(&mut *self.tx)
             .await
             .map_err(doing("loading a neighbourhood"))?;
+        let roles: BTreeSet<RoleName> = rows.iter().map(|row| row.role.clone()).collect();
+        let nodes: BTreeSet<NodeId> = rows.into_iter().map(|row| NodeId(row.node_id)).collect();
         let mut hood = Hood {
             paused: self.paused,
             deployment: self.fields(),
@@ -204,8 +207,19 @@ impl Locked {
             tallies: self.tallies().await?,
             ..Hood::default()
         };
-        let whole: BTreeSet<NodeId> = nodes.into_iter().map(NodeId).chain([self.virtual_node]).collect();
-        self.load_whole(&mut hood, whole).await?;
+        let Some(scope) = near.and_then(|graph| Scope::of(graph, &roles)) else {
+            self.load_whole(&mut hood, nodes.into_iter().chain([self.virtual_node]).collect()).await?;
+            return Ok(hood);
+        };
+        self.load_whole(&mut hood, BTreeSet::from([self.virtual_node])).await?;
+        let ids: Vec<Uuid> = nodes.iter().filter(|id| **id != self.virtual_node).map(|id| id.0).collect();
+        for view in load_nodes(&mut self.tx, self.id, self.virtual_node, Some(&ids)).await? {
+            hood.nodes.insert(view.id, view);
+        }
+        for vertex in load_near(&mut self.tx, self.id, &ids, &scope).await? {
+            hood.add(vertex);
+        }
+        (hood.near, hood.scope) = (nodes, scope);
         Ok(hood)
     }
 

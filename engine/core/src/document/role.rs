@@ -304,6 +304,6 @@ pub struct RoleDoc {
 impl RoleDoc {
     /// Has it no work at all: neither steps nor a driver?
     pub fn is_noop(&self) -> bool {
-        self.apply.is_none() && self.driver.is_none()
+        self.apply.as_ref().is_none_or(Vec::is_empty) && self.driver.is_none()
     }
 }

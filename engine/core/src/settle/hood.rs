@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Cause;
+use super::{Cause, Scope};
 use crate::document::Object;
-use crate::graph::{NodeName, RoleName};
+use crate::graph::{Graph, NodeName, RoleName};
 use crate::id::{JobId, NodeId, VertexId};
 use crate::state::{Goal, Phase, State};
 
@@ -168,6 +168,10 @@ pub struct Hood {
     pub nodes: HashMap<NodeId, NodeView>,
     /// Nodes all of whose vertices are loaded.
     pub whole: BTreeSet<NodeId>,
+    /// Nodes of which as much is loaded as the scope says.
+    pub near: BTreeSet<NodeId>,
+    /// What is loaded of [`Self::near`].
+    pub scope: Scope,
     /// Id of the virtual node. Its vertices are always loaded.
     pub virtual_node: Option<NodeId>,
     /// Loaded vertices.
@@ -202,6 +206,11 @@ impl Hood {
     /// The tally of a role.
     pub fn tally(&self, role: &str) -> Tally {
         self.tallies.get(role).copied().unwrap_or_default()
+    }
+
+    /// Is everything loaded that judging this vertex looks at on its node?
+    pub fn can_judge(&self, graph: &Graph, vertex: &Vertex) -> bool {
+        self.is_whole(vertex.node) || (self.near.contains(&vertex.node) && self.scope.covers(graph, &vertex.role))
     }
 
     /// Are all vertices of this node loaded?

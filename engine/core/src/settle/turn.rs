@@ -115,6 +115,10 @@ pub struct Turn<'g> {
     queue: BTreeSet<(usize, VertexId)>,
     waiting: BTreeSet<VertexId>,
     touches: Vec<(RoleName, i64, String)>,
+    /// Loaded vertices by what held them when it was last looked: some may be held by something else by now.
+    held: HashMap<Cause, Vec<VertexId>>,
+    /// Some role goes before another where both move.
+    any_soft: bool,
     wants: Wants,
     written: Written,
 }
@@ -123,7 +127,10 @@ impl<'g> Turn<'g> {
     /// Begins a turn over a loaded neighbourhood.
     pub fn new(graph: &'g Graph, hood: Hood) -> Self {
         let rank = graph.order.iter().enumerate().map(|(rank, name)| (name.as_str(), rank)).collect();
+        let any_soft = graph.roles.values().any(|role| role.parents.iter().any(crate::graph::Edge::is_soft));
         Self {
+            held: held(&hood),
+            any_soft,
             graph,
             rank,
             hood,
@@ -224,6 +231,7 @@ impl<'g> Turn<'g> {
     pub fn loaded(&mut self, roles: BTreeSet<RoleName>, all_nodes: bool) {
         self.hood.all_of.extend(roles);
         self.hood.all_nodes |= all_nodes;
+        self.held = held(&self.hood);
         for id in std::mem::take(&mut self.waiting) {
             self.enqueue(id);
         }
@@ -231,7 +239,7 @@ impl<'g> Turn<'g> {
 
     fn judge_one(&mut self, id: VertexId) {
         let vertex = &self.hood.vertices[&id];
-        if !self.hood.is_whole(vertex.node) {
+        if !self.hood.can_judge(self.graph, vertex) {
             // Its neighbours are not loaded: the next turn does it.
             self.vertex(id).wake = true;
             return;
@@ -271,16 +279,15 @@ impl<'g> Turn<'g> {
             return;
         }
         let key = cause.to_string();
-        vertex.cause = Some(cause);
+        vertex.cause = Some(cause.clone());
+        self.held.entry(cause).or_default().push(id);
         self.moved(id, Event::Hold, json!({"cause": key}));
         self.let_go(id);
     }
 
     /// Those who only wait for what moves must look again when this vertex stopped moving.
     fn let_go(&mut self, id: VertexId) {
-        if self.graph.roles.values().any(|role| role.parents.iter().any(crate::graph::Edge::is_soft))
-            && !moves(&self.hood, &self.hood.vertices[&id])
-        {
+        if self.any_soft && !moves(&self.hood, &self.hood.vertices[&id]) {
             self.wake_key(&Cause::Before { vertex: id });
             self.wake_key(&Cause::Vertex { vertex: id });
         }
@@ -330,16 +337,23 @@ impl<'g> Turn<'g> {
         self.succeed(id, was, outputs);
     }
 
+    /// Vertices that this turn made ready: they may be claimed by it as well.
+    pub fn made_ready(&self) -> Vec<VertexId> {
+        let is_ready = |id: &&VertexId| self.hood.vertices[id].phase.state == State::Ready;
+        self.changed.iter().filter(is_ready).copied().collect()
+    }
+
     /// Claims ready vertices, uppermost first, judging each again in this very snapshot. Returns what must be loaded
     /// to judge the rest; load it and call again.
     pub fn claim(&mut self, ready: &[VertexId], capacity: usize, mut new_job: impl FnMut() -> JobId) -> Wants {
         let mut order: Vec<(usize, VertexId)> = ready
             .iter()
             .filter_map(|id| self.hood.vertices.get(id))
-            .filter(|vertex| vertex.phase.state == State::Ready && self.hood.is_whole(vertex.node))
+            .filter(|vertex| vertex.phase.state == State::Ready && self.hood.can_judge(self.graph, vertex))
             .map(|vertex| (self.rank_of(&vertex.role), vertex.id))
             .collect();
         order.sort_unstable();
+        order.dedup();
         for (_, id) in order {
             if self.written.claims.len() >= capacity {
                 break;
@@ -500,10 +514,22 @@ impl<'g> Turn<'g> {
     }
 
     fn wake_loaded(&mut self, cause: &Cause) {
-        let held: Vec<VertexId> =
-            self.hood.vertices.values().filter(|v| v.cause.as_ref() == Some(cause)).map(|v| v.id).collect();
-        for id in held {
-            self.enqueue(id);
+        for id in self.held.remove(cause).unwrap_or_default() {
+            if self.hood.vertices[&id].cause.as_ref() == Some(cause) {
+                self.enqueue(id);
+                // It may be held by the same again.
+                self.held.entry(cause.clone()).or_default().push(id);
+            }
         }
     }
+}
+
+fn held(hood: &Hood) -> HashMap<Cause, Vec<VertexId>> {
+    let mut held: HashMap<Cause, Vec<VertexId>> = HashMap::new();
+    for vertex in hood.vertices.values() {
+        if let Some(cause) = &vertex.cause {
+            held.entry(cause.clone()).or_default().push(vertex.id);
+        }
+    }
+    held
 }

@@ -132,7 +132,7 @@ async fn mark(shared: &Shared, node: &Node, error: &RemoteError) -> Result<(), S
         only_from: Some("up"),
         ..Change::default()
     };
-    nodes::change(&shared.pool, None, node.id, &change, "engine").await.map(|_| ())
+    nodes::change(&shared.pool, None, node.id, &change, &shared.revisions, "engine").await.map(|_| ())
 }
 
 fn told(error: &RemoteError) -> Failure {

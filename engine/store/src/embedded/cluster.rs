@@ -189,6 +189,8 @@ fn settings(socket: &Path, durable: bool) -> String {
          min_wal_size = 80MB\n\
          checkpoint_timeout = 15min\n\
          # Small hot tables: vacuum them often. Short queries: no compiler, no parallel workers.\n\
+         autovacuum_naptime = 5s\n\
+         autovacuum_vacuum_cost_delay = 0\n\
          autovacuum_vacuum_scale_factor = 0.05\n\
          autovacuum_analyze_scale_factor = 0.05\n\
          jit = off\n\

@@ -17,13 +17,14 @@ pub(super) async fn touch_readers(
     locked: &mut Locked,
     node: &str,
     facts: &BTreeSet<String>,
+    known: &Revisions,
     by: &str,
 ) -> Result<(), StoreError> {
     let failed = doing("touching who reads the facts of a node");
-    if locked.revision == 0 {
+    if locked.revision == 0 || facts.is_empty() {
         return Ok(());
     }
-    let revision = locked.revision(&Revisions::default()).await?;
+    let revision = locked.revision(known).await?;
     let (roles, nodes): (Vec<String>, Vec<String>) = readers_of_facts(&revision.graph, node, facts).into_iter().unzip();
     if roles.is_empty() {
         return Ok(());
@@ -50,7 +51,7 @@ pub(super) async fn touch_readers(
     .await
     .map_err(&failed)?;
     let ids: Vec<VertexId> = ids.into_iter().map(VertexId).collect();
-    let mut turn = Turn::new(&revision.graph, locked.hood(&ids).await?);
+    let mut turn = Turn::new(&revision.graph, locked.hood(&ids, None).await?);
     let why = json!({"facts": facts, "of": node});
     for id in ids {
         turn.touch(id, locked.change, &why);

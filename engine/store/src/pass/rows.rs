@@ -1,12 +1,12 @@
 //! Rows to what core works on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine_core::document::Object;
 use engine_core::graph::VIRTUAL;
 use engine_core::id::{DeploymentId, JobId, NodeId, VertexId};
 use engine_core::settle::hood::Standing;
-use engine_core::settle::{NodeView, Vertex};
+use engine_core::settle::{NodeView, Scope, Vertex};
 use engine_core::state::{Goal, Phase, State};
 use sqlx::types::Json;
 use sqlx::{PgConnection, types::JsonValue};
@@ -102,6 +102,32 @@ pub async fn load_vertices(
     .fetch_all(connection)
     .await
     .map_err(doing("loading vertices of nodes"))?;
+    rows.into_iter().map(Vertex::try_from).collect()
+}
+
+/// Vertices on some nodes, as far as a scope reaches.
+pub async fn load_near(
+    connection: &mut PgConnection,
+    deployment: DeploymentId,
+    nodes: &[Uuid],
+    scope: &Scope,
+) -> Result<Vec<Vertex>, StoreError> {
+    let list = |roles: &BTreeSet<String>| roles.iter().cloned().collect::<Vec<_>>();
+    let rows = sqlx::query_as!(
+        VertexRow,
+        r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, since, cause,
+                  wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
+                  kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, job_id, attempts, code
+           from vertex where deployment_id = $1 and node_id = any($2) and state <> 'gone'
+                and (role = any($3) or role = any($4) and (since is not null or goal = 'absent'))"#,
+        deployment.0,
+        nodes,
+        &list(&scope.roles),
+        &list(&scope.stale)
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(doing("loading vertices near others"))?;
     rows.into_iter().map(Vertex::try_from).collect()
 }
 

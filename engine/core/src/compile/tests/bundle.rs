@@ -80,7 +80,7 @@ fn etcd() -> [Value; 8] {
                           "data_dir": {"schema": types("path"), "default": "/var/lib/etcd/default"}},
                "outputs": {"client_url": {"schema": {"type": "string"}, "value": "https://{{ address }}:2379"},
                            "server_tls_files": {"schema": types("files"), "value": "{{ server_tls }}"}},
-               "apply": []}),
+               "apply": [{"run": {"text": "true", "unless": "false"}}]}),
         json!({"role": "etcd-ready", "runs": "deployment", "at": "one etcd", "milestone": true, "apply": [],
                "inputs": {"endpoints": {"schema": {"type": "object"}, "from": "map etcd.client_url"},
                           "tls": input("files", "at etcd.server_tls_files"), "trust": input("trust", "etcd-ca.trust")},

@@ -1,0 +1,49 @@
+//! How much of a node a turn has to see: what is near the roles that it concerns, and what is stale above them.
+
+use std::collections::BTreeSet;
+
+use crate::graph::{Graph, RoleName};
+
+/// Which vertices of a node are loaded: all of some roles, and of others those that do not rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Loaded whatever their state is.
+    pub roles: BTreeSet<RoleName>,
+    /// Loaded while they are stale or leaving.
+    pub stale: BTreeSet<RoleName>,
+}
+
+impl Scope {
+    /// What must be loaded on a node for vertices of these roles to report, and for them and their children to be
+    /// judged. `None` where only whole nodes will do: `precedes` follows causes through roles that nothing else reads.
+    pub fn of(graph: &Graph, concerned: &BTreeSet<RoleName>) -> Option<Self> {
+        if graph.roles.values().any(|role| role.parents.iter().any(crate::graph::Edge::is_soft)) {
+            return None;
+        }
+        let mut scope = Self::default();
+        let mut judged = concerned.clone();
+        for role in concerned {
+            judged.extend(graph.children(role).map(|(child, _)| child.name.clone()));
+        }
+        for name in &judged {
+            scope.roles.insert(name.clone());
+            scope.roles.extend(near(graph, name));
+            scope.stale.extend(graph.roles.get(name).into_iter().flat_map(|role| role.above.same.iter().cloned()));
+        }
+        Some(scope)
+    }
+
+    /// Is everything loaded that judging a vertex of this role looks at on its node?
+    pub fn covers(&self, graph: &Graph, name: &str) -> bool {
+        let seen = |role: &RoleName| self.roles.contains(role) || self.stale.contains(role);
+        let above = graph.roles.get(name).into_iter().flat_map(|role| &role.above.same);
+        near(graph, name).all(|role| self.roles.contains(&role)) && above.into_iter().all(seen)
+    }
+}
+
+/// Parents and children.
+fn near<'a>(graph: &'a Graph, name: &'a str) -> impl Iterator<Item = RoleName> + 'a {
+    let parents =
+        graph.roles.get(name).into_iter().flat_map(|role| role.parents.iter().map(|edge| edge.parent.clone()));
+    parents.chain(graph.children(name).map(|(child, _)| child.name.clone()))
+}
