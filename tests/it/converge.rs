@@ -1,5 +1,6 @@
 //! A deployment comes about, changes, fails, is mended, and goes away.
 
+use engine_core::request::Seen;
 use engine_core::state::State;
 use engine_core::view::{Health, RefusalKind};
 use engine_store::ask::Ask;
@@ -238,7 +239,7 @@ async fn what_can_not_be_right_is_refused_with_its_place() {
     let refused = control.apply(&chain("blue", 1, "{size: x}", "{}"), "f.yaml", &[], "test").await.expect_err("type");
     assert_eq!(refused.kind, RefusalKind::Invalid);
     assert!(read::deployment(world.database.pool(), "blue").await.expect("read").is_none());
-    let seen = [("blue".to_owned(), 4)];
+    let seen = [Seen { deployment: "blue".to_owned(), revision: 4, plan: None }];
     let refused = control.apply(&chain("blue", 1, "{}", "{}"), "f", &seen, "test").await.expect_err("moved");
     assert_eq!((refused.kind, refused.code.as_str()), (RefusalKind::Conflict, "revision-moved"));
     engine.stop().await;
@@ -254,5 +255,45 @@ async fn of_two_commits_at_once_each_counts_once() {
     let revisions = [first.expect("applied")[0].revision, second.expect("applied")[0].revision];
     assert!(revisions == [1, 2] || revisions == [2, 1], "{revisions:?}");
     world.until("blue", |s| s.deployment.health == Health::Active && s.deployment.revision == 2).await;
+    engine.stop().await;
+}
+
+/// A plan that was kept is done exactly, or not at all: also when the revision is still the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_plan_is_refused_when_the_world_has_moved_or_the_plan_was_forged() {
+    let world = World::new(&CHAIN).await;
+    let engine = world.engine().await;
+    let control = engine.control();
+    control.apply(&chain("blue", 2, "{}", "{}"), "f", &[], "test").await.expect("applied");
+    world.until_active("blue").await;
+    let wanted = chain("blue", 2, "{size: 30}", "{}");
+    let kept = control.plan(&wanted, "f").await.expect("a plan").remove(0);
+    let seen = |plan: &engine_core::plan::Plan, revision| {
+        [Seen { deployment: "blue".to_owned(), revision, plan: Some(plan.digest()) }]
+    };
+    // As it comes back from a file.
+    let text = serde_json::to_string(&kept).expect("JSON");
+    let read: engine_core::view::Applied = serde_json::from_str(&text).expect("a plan");
+    assert_eq!(read.plan.digest(), kept.plan.digest());
+
+    let mut forged = kept.plan.clone();
+    forged.items.clear();
+    let refused = control.apply(&wanted, "f", &seen(&forged, kept.revision), "test").await.expect_err("forged");
+    assert_eq!(refused.code, "plan-moved");
+    // Another document than the one that the plan is of.
+    let other = chain("blue", 2, "{size: 3000}", "{}");
+    let refused = control.apply(&other, "f", &seen(&kept.plan, kept.revision), "test").await.expect_err("forged");
+    assert_eq!(refused.code, "plan-moved");
+    assert_eq!(world.status("blue").await.deployment.revision, kept.revision, "nothing was committed");
+    let applied = control.apply(&wanted, "f", &seen(&kept.plan, kept.revision), "test").await.expect("as planned");
+    assert!(applied[0].changed);
+    world.until_active("blue").await;
+    let refused = control.apply(&wanted, "f", &seen(&kept.plan, kept.revision), "test").await.expect_err("moved");
+    assert_eq!(refused.code, "revision-moved");
+    let refused = control
+        .apply(&wanted, "f", &seen(&kept.plan, applied[0].revision), "test")
+        .await
+        .expect_err("nothing to do now");
+    assert_eq!(refused.code, "plan-moved");
     engine.stop().await;
 }

@@ -54,12 +54,23 @@ pub(crate) enum Output {
     Mermaid,
     /// A picture.
     Svg,
+    /// A plan for a pull request.
+    Markdown,
 }
 
 impl Output {
     /// Is it a form of a graph and of nothing else?
     pub(crate) fn is_drawing(self) -> bool {
         matches!(self, Self::Dot | Self::Mermaid | Self::Svg)
+    }
+
+    /// Can this command answer in this form?
+    pub(crate) fn fits(self, command: &Command) -> bool {
+        match self {
+            Self::Dot | Self::Mermaid | Self::Svg => matches!(command, Command::Graph { .. }),
+            Self::Markdown => matches!(command, Command::Plan { .. }),
+            Self::Table | Self::Json | Self::Yaml | Self::Name => true,
+        }
     }
 }
 
@@ -91,20 +102,30 @@ pub(crate) enum Command {
     },
     /// Show what applying a file would do. Changes nothing.
     #[command(after_help = "Examples:\n  plinth plan blue.yaml\n  \
-        plinth plan blue.yaml --detailed-exitcode   exits with 0: nothing to do, 2: changes, 1: error")]
+        plinth plan blue.yaml --detailed-exitcode   exits with 0: nothing to do, 2: changes, 1: error\n  \
+        plinth plan blue.yaml --out blue.plan       keeps it, for `plinth apply --plan blue.plan`\n  \
+        plinth plan blue.yaml -o markdown           for a pull request")]
     Plan {
         /// Deployment documents; `-` is standard input.
         file: PathBuf,
         /// Exit with 2 if there is something to do.
         #[arg(long)]
         detailed_exitcode: bool,
+        /// Keep the plan in this file, for `plinth apply --plan`.
+        #[arg(long, value_name = "PLAN")]
+        out: Option<PathBuf>,
     },
     /// Commit the deployments of a file, after showing what that does.
     #[command(after_help = "Examples:\n  plinth apply blue.yaml\n  \
-        plinth apply blue.yaml --yes --wait   asks nothing, follows to the end, exits with 1 on a failure")]
+        plinth apply blue.yaml --yes --wait   asks nothing, follows to the end, exits with 1 on a failure\n  \
+        plinth apply --plan blue.plan         exactly what `plinth plan blue.yaml --out blue.plan` said, or nothing")]
     Apply {
         /// Deployment documents; `-` is standard input.
-        file: PathBuf,
+        #[arg(required_unless_present = "plan", conflicts_with = "plan")]
+        file: Option<PathBuf>,
+        /// A plan that was kept: exactly this is done, or nothing.
+        #[arg(long, value_name = "PLAN")]
+        plan: Option<PathBuf>,
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,
@@ -293,6 +314,22 @@ pub(crate) struct Serve {
     /// Bundles beside the built-in one.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub(crate) bundle: Vec<PathBuf>,
+}
+
+/// What is to be applied.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// Deployment documents.
+    File(PathBuf),
+    /// A plan that was kept.
+    Plan(PathBuf),
+}
+
+impl What {
+    /// One of both is there: the arguments say so.
+    pub(crate) fn of(file: Option<PathBuf>, plan: Option<PathBuf>) -> Self {
+        plan.map_or_else(|| Self::File(file.unwrap_or_default()), Self::Plan)
+    }
 }
 
 /// The fleet simulator.

@@ -4,18 +4,35 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use engine_core::plan::{Plan, render};
-use engine_core::request::Seen;
+use engine_core::request::{Document, Seen};
 use engine_core::view::Applied;
+use serde::{Deserialize, Serialize};
 
-use crate::args::{Output, Until};
+use crate::args::{Output, Until, What};
 use crate::output::{CliError, Context, confirm, document, print};
 use crate::status;
 
 /// `plinth plan`.
-pub(crate) async fn plan(context: &Context, file: &Path, detailed: bool) -> Result<ExitCode, CliError> {
-    let plans = context.client.plan(&document(file)?).await?;
+pub(crate) async fn plan(
+    context: &Context,
+    file: &Path,
+    detailed: bool,
+    out: Option<&Path>,
+) -> Result<ExitCode, CliError> {
+    let document = document(file)?;
+    let plans = context.client.plan(&document).await?;
     warn(&plans);
-    context.print(&plans, || names(&plans), || text(&plans))?;
+    if let Some(path) = out {
+        let saved = Saved { plan_file: PLAN_FILE, document, plans: plans.clone() };
+        let failed = |source| CliError::Write { path: path.to_owned(), source };
+        let text = serde_json::to_string_pretty(&saved).map_err(|error| failed(error.into()))?;
+        std::fs::write(path, text + "\n").map_err(failed)?;
+    }
+    if context.output == Output::Markdown {
+        print(&plans.iter().map(|one| render::markdown(&one.plan)).collect::<Vec<_>>().join("\n"))?;
+    } else {
+        context.print(&plans, || names(&plans), || text(&plans))?;
+    }
     let (allowed, empty) = (plans.iter().all(|one| one.plan.is_allowed()), plans.iter().all(|one| one.plan.is_empty()));
     Ok(match (allowed, empty) {
         (false, _) => ExitCode::FAILURE,
@@ -24,10 +41,39 @@ pub(crate) async fn plan(context: &Context, file: &Path, detailed: bool) -> Resu
     })
 }
 
+/// A plan that was kept, with the documents that it is of.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    /// [`PLAN_FILE`].
+    plan_file: u32,
+    document: Document,
+    plans: Vec<Applied>,
+}
+
+/// The form of plan files.
+const PLAN_FILE: u32 = 1;
+
+fn saved(path: &Path) -> Result<Saved, CliError> {
+    let bad = |what: String| CliError::BadPlanFile { path: path.to_owned(), what };
+    let saved: Saved = serde_json::from_str(&document(path)?.text).map_err(|error| bad(error.to_string()))?;
+    if saved.plan_file == PLAN_FILE { Ok(saved) } else { Err(bad(format!("its form is {}", saved.plan_file))) }
+}
+
 /// `plinth apply`: what is committed is what was shown, or nothing.
-pub(crate) async fn apply(context: &Context, file: &Path, yes: bool, wait: bool) -> Result<ExitCode, CliError> {
-    let document = document(file)?;
-    let plans = context.client.plan(&document).await?;
+pub(crate) async fn apply(context: &Context, what: &What, yes: bool, wait: bool) -> Result<ExitCode, CliError> {
+    let (document, plans) = match what {
+        What::File(file) => {
+            let document = document(file)?;
+            let plans = context.client.plan(&document).await?;
+            (document, plans)
+        }
+        What::Plan(path) => {
+            let saved = saved(path)?;
+            (saved.document, saved.plans)
+        }
+    };
+    let exactly = matches!(what, What::Plan(_));
     show(context, &plans)?;
     if plans.iter().any(|one| !one.plan.is_allowed()) {
         return Err(CliError::Refused);
@@ -35,9 +81,15 @@ pub(crate) async fn apply(context: &Context, file: &Path, yes: bool, wait: bool)
     if !yes && plans.iter().any(|one| !one.plan.is_empty()) {
         confirm("Apply this?")?;
     }
-    let seen = plans.iter().map(|one| Seen { deployment: one.deployment.clone(), revision: one.revision }).collect();
+    let seen = |one: &Applied| Seen {
+        deployment: one.deployment.clone(),
+        revision: one.revision,
+        // What goes on meanwhile changes a plan, and who is asked here sees it; a plan that was kept is done exactly.
+        plan: exactly.then(|| one.plan.digest()),
+    };
+    let seen = plans.iter().map(seen).collect();
     // Where nothing would be committed, the engine need not work it out once more.
-    let changes = plans.iter().any(|one| one.changed);
+    let changes = exactly || plans.iter().any(|one| one.changed);
     let applied = if changes { context.client.apply(document, seen).await? } else { plans };
     told(context, &applied)?;
     if wait {

@@ -30,8 +30,8 @@ use output::{CliError, Context};
 fn main() -> ExitCode {
     reset_sigpipe();
     let args = Args::parse();
-    if args.output.is_drawing() && !matches!(args.command, Command::Graph { .. }) {
-        let said = "dot, mermaid and svg are forms of `plinth graph`; expected table, json, yaml or name\n";
+    if !args.output.fits(&args.command) {
+        let said = "dot, mermaid and svg are forms of `plinth graph`, markdown of `plinth plan`; expected table, json, yaml or name\n";
         Args::command().error(clap::error::ErrorKind::InvalidValue, said).exit()
     }
     match run(args) {
@@ -70,8 +70,12 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
     let context = Context::new(engine, output)?;
     let context = &context;
     match command {
-        Command::Plan { file, detailed_exitcode } => deploy::plan(context, &file, detailed_exitcode).await,
-        Command::Apply { file, yes, wait } => deploy::apply(context, &file, yes, wait).await,
+        Command::Plan { file, detailed_exitcode, out } => {
+            deploy::plan(context, &file, detailed_exitcode, out.as_deref()).await
+        }
+        Command::Apply { file, plan, yes, wait } => {
+            deploy::apply(context, &args::What::of(file, plan), yes, wait).await
+        }
         Command::Destroy { name, yes, wait } => deploy::destroy(context, &name, yes, wait).await,
         Command::Status { name, watch } => status::status(context, &name, watch).await,
         Command::Graph { name } => show::graph(context, &name).await,

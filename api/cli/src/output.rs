@@ -31,6 +31,8 @@ pub(crate) enum CliError {
     Engine(#[from] ClientError),
     #[error("[bad-documents] {} in {}", errors(found), file.display())]
     Documents { file: PathBuf, found: Vec<Diagnostic> },
+    #[error("[bad-plan-file] {} is not a plan that this plinth has kept: {what}", path.display())]
+    BadPlanFile { path: PathBuf, what: String },
     #[error("[not-confirmed] nothing was changed: {0}")]
     NotConfirmed(&'static str),
     #[error("[plan-refused] nothing was changed: the plan has problems")]
@@ -81,6 +83,7 @@ impl CliError {
             | Self::Read { .. }
             | Self::Print(_)
             | Self::Documents { .. }
+            | Self::BadPlanFile { .. }
             | Self::NotConfirmed(_)
             | Self::Refused
             | Self::Failed { .. }

@@ -110,7 +110,7 @@ pub(crate) async fn graph(context: &Context, name: &str) -> Result<ExitCode, Cli
         Output::Dot => "dot",
         Output::Mermaid => "mermaid",
         Output::Svg => "svg",
-        Output::Table | Output::Json | Output::Yaml | Output::Name => "json",
+        Output::Table | Output::Json | Output::Yaml | Output::Name | Output::Markdown => "json",
     };
     let text = context.client.graph(name, format).await?;
     if context.output.is_drawing() {

@@ -101,10 +101,38 @@ async fn a_plan_has_three_exit_codes_and_apply_asks() {
     let applied = plinth(Some(&running), &["apply", some, "--yes"]).await;
     assert_eq!(applied.code, Some(0), "{}", applied.stderr);
     assert!(applied.stdout.ends_with("blue: committed as revision 1\n"), "{}", applied.stdout);
-    assert_eq!(recorder.taken().pop().expect("asked"), format!("apply {some} [(\"blue\", 1)] by ann"));
+    assert_eq!(recorder.taken().pop().expect("asked"), format!("apply {some} [\"blue 1 false\"] by ann"));
     let json = plinth(Some(&running), &["apply", nothing, "-o", "json"]).await;
     let value: serde_json::Value = serde_json::from_str(&json.stdout).expect("one JSON value");
     assert_eq!((json.code, &value[0]["changed"]), (Some(0), &serde_json::json!(false)));
+
+    let request = plinth(Some(&running), &["plan", some, "-o", "markdown"]).await;
+    insta::assert_snapshot!(request.stdout, @r"
+    ### Plan for `blue`
+
+    1 to create, 0 to re-run (0 may be spared), 0 to leave, 0 outdated, 0 untouched.
+
+    | | node role | why, and what the machine feels |
+    | --- | --- | --- |
+    | `+` create | `g-1/app` | new |
+    ");
+    assert_eq!(plinth(Some(&running), &["status", "blue", "-o", "markdown"]).await.code, Some(2));
+    // A plan that was kept is applied exactly.
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = folder.path().join("kept");
+    let kept = kept.to_str().expect("text");
+    assert_eq!(plinth(Some(&running), &["plan", some, "--out", kept]).await.code, Some(0));
+    recorder.taken();
+    let exactly = plinth(Some(&running), &["apply", "--plan", kept, "--yes"]).await;
+    assert_eq!(exactly.code, Some(0), "{}", exactly.stderr);
+    assert!(exactly.stdout.contains("1 to create"), "{}", exactly.stdout);
+    assert_eq!(recorder.taken(), [format!("apply {some} [\"blue 1 true\"] by ann")]);
+    std::fs::write(kept, "{\"plan_file\": 1, \"plans\": []}").expect("written");
+    let bad = plinth(Some(&running), &["apply", "--plan", kept, "--yes"]).await;
+    assert!(bad.code == Some(1) && bad.stderr.contains("[bad-plan-file]"), "{}", bad.stderr);
+    assert_eq!(plinth(Some(&running), &["apply", some, "--plan", kept]).await.code, Some(2));
+    recorder.taken();
+    plinth(Some(&running), &["apply", nothing, "--yes"]).await;
 
     let mut child = command(Some(&running), &["plan", "-"]).stdin(Stdio::piped()).spawn().expect("plinth runs");
     child.stdin.take().expect("a pipe").write_all(b"some").await.expect("written");

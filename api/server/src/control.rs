@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 pub use engine_core::request::Document;
+use engine_core::request::Seen;
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
 use tokio::sync::mpsc;
 
@@ -12,7 +13,7 @@ pub trait Control: Send + Sync + 'static {
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal>;
     /// Commits the deployment documents of a file. `revisions`: the revision of each deployment that the person saw;
     /// another one by now is a conflict. Refused as a whole, or committed one by one in the order of the file.
-    async fn apply(&self, document: &Document, seen: &[(String, i32)], by: &str) -> Result<Vec<Applied>, Refusal>;
+    async fn apply(&self, document: &Document, seen: &[Seen], by: &str) -> Result<Vec<Applied>, Refusal>;
     /// What a destroy would do.
     async fn plan_destroy(&self, name: &str) -> Result<Applied, Refusal>;
     /// Lets everything of a deployment leave.

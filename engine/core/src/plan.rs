@@ -12,10 +12,11 @@ pub mod render;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::catalog::{Catalog, CatalogRole};
 use crate::diagnostic::Diagnostic;
+use crate::digest;
 use crate::document::Object;
 use crate::effect::{Effect, EffectKind};
 use crate::graph::{Graph, GraphRole, Kind, NodeName, RoleName, VIRTUAL};
@@ -161,6 +162,11 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         let Totals { create, re_run, leave, outdated, .. } = self.totals;
         create + re_run + leave + outdated == 0
+    }
+
+    /// Equal exactly where plans are.
+    pub fn digest(&self) -> String {
+        digest::of(&json!(self))
     }
 
     /// May it be applied?

@@ -22,6 +22,9 @@ pub struct Seen {
     pub deployment: String,
     /// Its revision; 0 if it was not there.
     pub revision: i32,
+    /// Digest of the plan that exactly is to be done ([`crate::plan::Plan::digest`]); another plan by now is a conflict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
 }
 
 /// Asks for deployments to be committed.

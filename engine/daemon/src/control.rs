@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use engine_core::graph::Graph;
 use engine_core::plan::Plan;
+use engine_core::request::Seen;
 use engine_core::view::{Applied, Moved, Refusal, RefusalKind};
 use engine_store::StoreError;
 use engine_store::ask::{Ask, Asked, ask};
@@ -47,17 +48,11 @@ impl Control {
         Ok(plans)
     }
 
-    /// Commits the deployment documents of a text. `seen`: the revisions that the person saw; 0 for none.
+    /// Commits the deployment documents of a text. `seen`: what the person saw; anything else by now is refused.
     ///
     /// # Errors
     /// Everything that is wrong with them; or that somebody else has committed since.
-    pub async fn apply(
-        &self,
-        text: &str,
-        file: &str,
-        seen: &[(String, i32)],
-        by: &str,
-    ) -> Result<Vec<Applied>, Refusal> {
+    pub async fn apply(&self, text: &str, file: &str, seen: &[Seen], by: &str) -> Result<Vec<Applied>, Refusal> {
         let all = engine_catalog::read_deployments(text, file).map_err(Refusal::findings)?;
         // Nothing is committed while one of them can not be.
         let mut plans = Vec::new();
@@ -77,7 +72,7 @@ impl Control {
         &self,
         read: &engine_catalog::ReadDeployment,
         mut planned: Planned,
-        seen: &[(String, i32)],
+        seen: &[Seen],
         by: &str,
     ) -> Result<Applied, Refusal> {
         let name = &read.doc.deployment;
@@ -217,17 +212,21 @@ impl Control {
     }
 }
 
-fn allowed(planned: &Planned, name: &str, seen: &[(String, i32)]) -> Result<(), Refusal> {
-    if let Some((_, revision)) = seen.iter().find(|(deployment, _)| deployment == name)
-        && *revision != planned.applied.revision
-    {
-        let message = format!(
-            "deployment `{name}` is at revision {} by now, the plan was made from revision {revision}",
-            planned.applied.revision
-        );
-        return Err(Refusal::new(RefusalKind::Conflict, "revision-moved", message));
+fn allowed(planned: &Planned, name: &str, seen: &[Seen]) -> Result<(), Refusal> {
+    let (plan, revision) = (&planned.applied.plan, planned.applied.revision);
+    if let Some(seen) = seen.iter().find(|seen| seen.deployment == name) {
+        if seen.revision != revision {
+            let message = format!(
+                "deployment `{name}` is at revision {revision} by now, the plan was made from revision {}",
+                seen.revision
+            );
+            return Err(Refusal::new(RefusalKind::Conflict, "revision-moved", message));
+        }
+        if seen.plan.as_ref().is_some_and(|digest| *digest != plan.digest()) {
+            let message = format!("what is to be done to `{name}` is not what the plan says, or not any more");
+            return Err(Refusal::new(RefusalKind::Conflict, "plan-moved", message));
+        }
     }
-    let plan = &planned.applied.plan;
     if !plan.is_allowed() {
         return Err(Refusal::findings(plan.problems.clone()));
     }

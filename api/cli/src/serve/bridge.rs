@@ -2,6 +2,7 @@
 
 use api_server::control::{Control, Document};
 use async_trait::async_trait;
+use engine_core::request::Seen;
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
 use engine_store::ask::Ask;
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ impl Control for Bridge {
         self.0.plan(&document.text, &document.file).await
     }
 
-    async fn apply(&self, document: &Document, seen: &[(String, i32)], by: &str) -> Result<Vec<Applied>, Refusal> {
+    async fn apply(&self, document: &Document, seen: &[Seen], by: &str) -> Result<Vec<Applied>, Refusal> {
         self.0.apply(&document.text, &document.file, seen, by).await
     }
 

@@ -32,6 +32,5 @@ pub(crate) async fn apply(
     By(by): By,
     Body(request): Body<ApplyRequest>,
 ) -> Result<Json<Vec<Applied>>, ApiError> {
-    let seen: Vec<(String, i32)> = request.seen.into_iter().map(|seen| (seen.deployment, seen.revision)).collect();
-    Ok(Json(app.control.apply(&request.document, &seen, &by).await?))
+    Ok(Json(app.control.apply(&request.document, &request.seen, &by).await?))
 }

@@ -80,7 +80,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     let (_database, recorder, running) = start().await;
     let client = running.client();
     let document = Document { text: "deployment: blue".to_owned(), file: "blue.yaml".to_owned() };
-    let seen = |revision| vec![Seen { deployment: "blue".to_owned(), revision }];
+    let seen = |revision| vec![Seen { deployment: "blue".to_owned(), revision, plan: None }];
     assert_eq!(client.plan(&document).await.unwrap()[0].plan.totals.create, 1);
     assert!(client.apply(document.clone(), seen(1)).await.unwrap()[0].changed);
     let moved = client.apply(document.clone(), seen(2)).await.unwrap_err();
@@ -106,8 +106,8 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     assert_eq!(exits, [("a".to_owned(), Some(0)), ("b".to_owned(), Some(1))]);
     insta::assert_snapshot!(recorder.taken().join("\n"), @r#"
     plan blue.yaml
-    apply blue.yaml [("blue", 1)] by ann
-    apply blue.yaml [("blue", 2)] by ann
+    apply blue.yaml ["blue 1 false"] by ann
+    apply blue.yaml ["blue 2 false"] by ann
     plan destroy blue
     destroy blue by ann
     retry blue all by ann

@@ -9,6 +9,7 @@ use api_server::{Server, ServerError};
 use async_trait::async_trait;
 use engine_core::graph::Graph;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
+use engine_core::request::Seen;
 use engine_core::testing::{Fixture, catalog};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind};
 use engine_store::testing::Database;
@@ -80,9 +81,11 @@ impl Control for Recorder {
         planned(document)
     }
 
-    async fn apply(&self, document: &Document, seen: &[(String, i32)], by: &str) -> Result<Vec<Applied>, Refusal> {
-        self.record(format!("apply {} {seen:?} by {by}", document.file));
-        if seen.iter().any(|(_, revision)| *revision != 1) {
+    async fn apply(&self, document: &Document, seen: &[Seen], by: &str) -> Result<Vec<Applied>, Refusal> {
+        let what: Vec<String> =
+            seen.iter().map(|seen| format!("{} {} {}", seen.deployment, seen.revision, seen.plan.is_some())).collect();
+        self.record(format!("apply {} {what:?} by {by}", document.file));
+        if seen.iter().any(|seen| seen.revision != 1) {
             return Err(Refusal::new(RefusalKind::Conflict, "revision-moved", "it is another revision by now"));
         }
         planned(document)

@@ -43,27 +43,72 @@ pub fn text(plan: &Plan) -> String {
     text
 }
 
+/// The plan as Markdown, for a pull request.
+pub fn markdown(plan: &Plan) -> String {
+    let plain = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+    let totals = &plan.totals;
+    let mut text = format!(
+        "### Plan for `{}`\n\n{} to create, {} to re-run ({} may be spared), {} to leave, {} outdated, {} untouched.\n",
+        plan.deployment,
+        totals.create,
+        totals.re_run,
+        totals.may_be_spared,
+        totals.leave,
+        totals.outdated,
+        totals.untouched
+    );
+    let mut rows = plan.items.iter().filter(|item| is_shown(item)).peekable();
+    if rows.peek().is_some() {
+        text.push_str("\n| | node role | why, and what the machine feels |\n| --- | --- | --- |\n");
+    }
+    for item in rows {
+        let (sign, word) = action(item);
+        let why: Vec<String> = reasons(item).iter().map(|reason| plain(reason)).collect();
+        let _ = writeln!(text, "| `{sign}` {word} | `{}/{}` | {} |", item.node, item.role, why.join("<br>"));
+    }
+    for approval in &plan.approvals {
+        let _ =
+            writeln!(text, "\nWaits for an approval: `{}/{}`, a {}.", approval.node, approval.role, approval.effect);
+    }
+    if !plan.problems.is_empty() {
+        text.push_str("\n**It can not be applied:**\n\n");
+        for problem in &plan.problems {
+            let _ = writeln!(text, "- {}", plain(&problem.to_string()));
+        }
+    }
+    text
+}
+
 /// Changed ones, and untouched ones that there is something to say of.
 fn is_shown(item: &Item) -> bool {
     item.action != Action::Untouched || !item.causes.is_empty()
 }
 
-fn line(text: &mut String, item: &Item, width: usize) {
-    let (sign, word) = match item.action {
+fn action(item: &Item) -> (char, &'static str) {
+    match item.action {
         Action::Create => ('+', "create"),
         Action::ReRun if item.may_be_spared => ('?', "re-run"),
         Action::ReRun => ('~', "re-run"),
         Action::Leave => ('-', "leave"),
         Action::Outdated => ('!', "outdated"),
         Action::Untouched => (' ', "untouched"),
-    };
-    let address = format!("{}/{}", item.node, item.role);
+    }
+}
+
+/// Why, and what machines feel of it.
+fn reasons(item: &Item) -> Vec<String> {
     let mut reasons: Vec<String> = item.causes.iter().map(cause).collect();
     reasons.extend(item.effects.iter().map(effects::text));
     if item.effects_unknown {
         reasons.push("its effects can not be told: its role is not in the catalog".to_owned());
     }
-    let mut reasons = reasons.into_iter();
+    reasons
+}
+
+fn line(text: &mut String, item: &Item, width: usize) {
+    let (sign, word) = action(item);
+    let address = format!("{}/{}", item.node, item.role);
+    let mut reasons = reasons(item).into_iter();
     let _ = write!(text, "  {sign} {word:<9} {address:<width$}");
     if let Some(first) = reasons.next() {
         let _ = write!(text, "  {first}");
