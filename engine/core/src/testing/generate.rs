@@ -57,6 +57,8 @@ pub fn generate(seed: u64) -> Fixture {
         "outputs": {"made": {"schema": {}}, "said": {"schema": {}, "value": "{{ given }}!"}},
     })];
     let mut bound = Map::new();
+    // Not always: without it a turn may see less.
+    let ordered = dice.chance(30);
     for index in 0..3 + dice.below(8) {
         let on_virtual = dice.chance(30);
         let name = format!("r{index}");
@@ -70,6 +72,14 @@ pub fn generate(seed: u64) -> Fixture {
             list.as_array_mut().expect("a list").push(json!(name));
         }
         roles.push(role(&mut dice, &name, on_virtual, &drawn));
+        for (place, before) in drawn.iter().enumerate() {
+            let may = before.on_virtual == on_virtual && !before.bound.is_empty() && !groups.is_empty();
+            if ordered && may && dice.chance(30) {
+                // The first role is the private one.
+                let list = roles[place + 1].as_object_mut().expect("an object").entry("precedes").or_insert(json!([]));
+                list.as_array_mut().expect("a list").push(json!(name));
+            }
+        }
         drawn.push(Drawn { name, on_virtual, bound: groups });
     }
     let workload = json!({"workload": "random", "groups": {"a": {}, "b": {}}, "roles": bound});
