@@ -161,6 +161,8 @@ async fn a_deployment_made_for_a_time_goes_when_it_is_over() {
     let applied = control.apply(&format!("{forever}expires_in: 2s\n"), "f", &[], "test").await.expect("applied");
     assert!(applied[0].changed && applied[0].plan.is_empty(), "{:#?}", applied[0].plan);
     world.until("blue", |s| s.deployment.health == Health::Gone).await;
+    // They can be read once every older transaction has ended, those of other tests too.
+    world.database.all_settled().await;
     let events = read::events(world.database.pool(), 0, Some("blue"), 1000).await.expect("events");
     assert!(events.iter().any(|event| event.principal == "expiry"), "{events:#?}");
     engine.stop().await;
@@ -295,5 +297,30 @@ async fn a_kept_plan_is_refused_when_the_world_has_moved_or_the_plan_was_forged(
         .await
         .expect_err("nothing to do now");
     assert_eq!(refused.code, "plan-moved");
+    engine.stop().await;
+}
+
+/// What a policy forbids is refused before anything ran.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_wipes_is_refused_where_that_is_forbidden() {
+    let role = "role: data\nversion: 1.0.0\nabout: Keeps data.\nruns: node\nmilestone: true\ndestroys: [/srv/data]\n\
+                apply:\n  - run: {text: 'true', unless: 'false'}\n";
+    let workload = "workload: keep\nversion: 1.0.0\nabout: Keeps data.\ngroups: {all: {count: {default: 1, minimum: 1}}}\nroles: {all: [data]}\n";
+    let world = World::new(&[("roles/data/role.yaml", role), ("workloads/keep/workload.yaml", workload)]).await;
+    let engine = world.engine().await;
+    let control = engine.control();
+    let of = |count: u32| {
+        format!(
+            "deployment: blue\nworkload: keep\nnodes: {{all: {{provider: simulated, count: {count}}}}}\npolicy: {{forbid: [wipe]}}\n"
+        )
+    };
+    control.apply(&of(2), "f", &[], "test").await.expect("nothing is wiped by what is new");
+    let before = world.until_active("blue").await;
+    let refused = control.apply(&of(1), "f.yaml", &[], "test").await.expect_err("forbidden");
+    assert_eq!(refused.code, "forbidden-effect");
+    assert_eq!(refused.diagnostics[0].line, Some(4), "{:#?}", refused.diagnostics);
+    let after = world.status("blue").await;
+    assert_eq!((after.deployment.revision, after.node_roles.len()), (1, before.node_roles.len()));
+    assert_eq!(world.applies(&after).await, world.applies(&before).await);
     engine.stop().await;
 }
