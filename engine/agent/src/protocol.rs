@@ -289,6 +289,24 @@ pub struct Outcome {
     pub exit: Option<i32>,
 }
 
+impl Outcome {
+    /// An outcome of which nothing else is known.
+    pub fn of(status: Status) -> Self {
+        Self {
+            status,
+            code: None,
+            message: None,
+            step: None,
+            outputs: Object::new(),
+            changed: false,
+            steps: Vec::new(),
+            residue: Vec::new(),
+            millis: 0,
+            exit: None,
+        }
+    }
+}
+
 /// The verdict on a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

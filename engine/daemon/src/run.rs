@@ -291,24 +291,9 @@ pub(crate) async fn cancellations(shared: Arc<Shared>, runners: Runners, stop: C
 }
 
 fn succeeded() -> Outcome {
-    Outcome { status: Status::Succeeded, code: None, message: None, ..blank() }
+    Outcome::of(Status::Succeeded)
 }
 
 pub(crate) fn failed(code: &str, message: String) -> Outcome {
-    Outcome { status: Status::Failed, code: Some(code.to_owned()), message: Some(message), ..blank() }
-}
-
-fn blank() -> Outcome {
-    Outcome {
-        status: Status::Unknown,
-        code: None,
-        message: None,
-        step: None,
-        outputs: Object::new(),
-        changed: false,
-        steps: Vec::new(),
-        residue: Vec::new(),
-        millis: 0,
-        exit: None,
-    }
+    Outcome { code: Some(code.to_owned()), message: Some(message), ..Outcome::of(Status::Failed) }
 }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ran, blank, heard};
+use super::{Ran, heard};
 use crate::shared::Shared;
 
 /// A node that does not answer for so long shows it.
@@ -142,10 +142,9 @@ fn told(error: &RemoteError) -> Failure {
 fn gave_up(last: Option<&RemoteError>) -> Ran {
     let why = last.map_or_else(|| "it said nothing".to_owned(), ToString::to_string);
     Ran::Over(Outcome {
-        status: Status::Unknown,
         code: Some("outcome-unknown".to_owned()),
         message: Some(format!("the node did not answer until the job's time was over: {why}")),
-        ..blank()
+        ..Outcome::of(Status::Unknown)
     })
 }
 

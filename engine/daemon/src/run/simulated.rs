@@ -8,7 +8,7 @@ use engine_store::nodes::Node;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ran, blank};
+use super::Ran;
 
 pub(super) async fn run(job: &OpenJob, node: &Node, mode: Mode, cancel: &CancellationToken) -> Ran {
     let script = match script_of(&node.options) {
@@ -26,9 +26,8 @@ pub(super) async fn run(job: &OpenJob, node: &Node, mode: Mode, cancel: &Cancell
         }
     };
     Ran::Over(cancel.run_until_cancelled(work).await.unwrap_or_else(|| Outcome {
-        status: Status::Cancelled,
         code: Some("cancelled".to_owned()),
         message: Some("stopped on request".to_owned()),
-        ..blank()
+        ..Outcome::of(Status::Cancelled)
     }))
 }

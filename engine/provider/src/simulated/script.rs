@@ -100,18 +100,7 @@ impl Script {
 impl Line {
     fn answer(&self, attempt: u32, mode: Mode) -> SimulatedAnswer {
         let delay = Duration::from_millis(self.delay_ms);
-        let mut outcome = Outcome {
-            status: Status::Succeeded,
-            code: None,
-            message: None,
-            step: None,
-            outputs: Object::new(),
-            changed: false,
-            steps: Vec::new(),
-            residue: Vec::new(),
-            millis: self.delay_ms,
-            exit: None,
-        };
+        let mut outcome = Outcome { millis: self.delay_ms, ..Outcome::of(Status::Succeeded) };
         match &self.outcome {
             ScriptedOutcome::Hang => return SimulatedAnswer { delay, outcome: None },
             ScriptedOutcome::Fail(failure) if failure.times.is_none_or(|times| attempt <= times) => {

@@ -84,24 +84,29 @@ impl TryFrom<VertexRow> for Vertex {
     }
 }
 
+macro_rules! rows {
+    ($which:literal, $($value:expr),* $(,)?) => {
+        sqlx::query_as!(
+            VertexRow,
+            r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, since, cause,
+                      wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
+                      kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, job_id, attempts, code
+               from vertex where deployment_id = $1 and state <> 'gone' and "# + $which,
+            $($value),*
+        )
+    };
+}
+
 /// All vertices on some nodes that are not gone.
 pub async fn load_vertices(
     connection: &mut PgConnection,
     deployment: DeploymentId,
     nodes: &[Uuid],
 ) -> Result<Vec<Vertex>, StoreError> {
-    let rows = sqlx::query_as!(
-        VertexRow,
-        r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, since, cause,
-                  wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
-                  kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, job_id, attempts, code
-           from vertex where deployment_id = $1 and node_id = any($2) and state <> 'gone'"#,
-        deployment.0,
-        nodes
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(doing("loading vertices of nodes"))?;
+    let rows = rows!("node_id = any($2)", deployment.0, nodes)
+        .fetch_all(connection)
+        .await
+        .map_err(doing("loading vertices of nodes"))?;
     rows.into_iter().map(Vertex::try_from).collect()
 }
 
@@ -113,13 +118,8 @@ pub async fn load_near(
     scope: &Scope,
 ) -> Result<Vec<Vertex>, StoreError> {
     let list = |roles: &BTreeSet<String>| roles.iter().cloned().collect::<Vec<_>>();
-    let rows = sqlx::query_as!(
-        VertexRow,
-        r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, since, cause,
-                  wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
-                  kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, job_id, attempts, code
-           from vertex where deployment_id = $1 and node_id = any($2) and state <> 'gone'
-                and (role = any($3) or role = any($4) and (since is not null or goal = 'absent'))"#,
+    let rows = rows!(
+        "node_id = any($2) and (role = any($3) or role = any($4) and (since is not null or goal = 'absent'))",
         deployment.0,
         nodes,
         &list(&scope.roles),
@@ -137,18 +137,10 @@ pub async fn load_role(
     deployment: DeploymentId,
     role: &str,
 ) -> Result<Vec<Vertex>, StoreError> {
-    let rows = sqlx::query_as!(
-        VertexRow,
-        r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, since, cause,
-                  wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
-                  kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, job_id, attempts, code
-           from vertex where deployment_id = $1 and role = $2 and state <> 'gone'"#,
-        deployment.0,
-        role
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(doing("loading the instances of a role"))?;
+    let rows = rows!("role = $2", deployment.0, role)
+        .fetch_all(connection)
+        .await
+        .map_err(doing("loading the instances of a role"))?;
     rows.into_iter().map(Vertex::try_from).collect()
 }
 

@@ -1,0 +1,99 @@
+//! What goes into a turn and what comes out of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::document::Object;
+use crate::graph::{NodeName, RoleName};
+use crate::id::{JobId, NodeId, VertexId};
+use crate::settle::{Frozen, Tally, Vertex};
+use crate::state::{Event, State};
+
+/// What an executor says of a job it ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The attempt.
+    pub job: JobId,
+    /// The vertex it was for.
+    pub vertex: VertexId,
+    /// Validated outputs (apply), nothing (remove), or why it failed.
+    pub result: Result<Object, Failure>,
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable code.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// A job to be run by whoever asked for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The attempt.
+    pub job: JobId,
+    /// The vertex.
+    pub vertex: VertexId,
+    /// Apply or remove.
+    pub remove: bool,
+    /// The node it is performed on.
+    pub node: NodeId,
+    /// The frozen inputs (apply).
+    pub frozen: Frozen,
+    /// Inputs whose value differs from that of the last success.
+    pub changed: BTreeSet<String>,
+}
+
+/// An event as it is stored: which vertex moved how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The vertex.
+    pub vertex: VertexId,
+    /// What happened.
+    pub event: Event,
+    /// Before.
+    pub from: State,
+    /// After.
+    pub to: State,
+    /// Job, code, cause, changed outputs: whatever explains it.
+    pub detail: Value,
+}
+
+/// Rows that a turn must see before it can go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// All instances of these roles, with their nodes.
+    pub roles: BTreeSet<RoleName>,
+    /// All nodes of the deployment.
+    pub nodes: bool,
+    /// These nodes, with all their vertices.
+    pub whole: BTreeSet<NodeName>,
+}
+
+impl Wants {
+    /// Nothing wanted?
+    pub fn is_empty(&self) -> bool {
+        self.roles.is_empty() && !self.nodes && self.whole.is_empty()
+    }
+}
+
+/// What a turn changed, to be written in its transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// Vertices that moved or were judged.
+    pub vertices: Vec<Vertex>,
+    /// Events, in order.
+    pub events: Vec<Moved>,
+    /// Vertices held by one of these causes are to be woken.
+    pub wake: BTreeSet<String>,
+    /// Changes of tallies.
+    pub tallies: BTreeMap<RoleName, Tally>,
+    /// Values stored by digest.
+    pub values: BTreeMap<String, Value>,
+    /// Jobs that were claimed.
+    pub claims: Vec<Claim>,
+}
