@@ -12,7 +12,7 @@ mod remove;
 mod run;
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -38,6 +38,7 @@ pub(crate) fn main(dir: &Path) -> Result<(), Box<dyn Error>> {
     let _ = nix::unistd::setsid();
     let history = History::recover(&dir.file("journal"))?;
     if history.outcome.is_some() {
+        dir.sweep()?;
         return Ok(());
     }
     let spec = match dir.spec() {
@@ -56,16 +57,7 @@ pub(crate) fn main(dir: &Path) -> Result<(), Box<dyn Error>> {
 fn finish(dir: &JobDir, journal: &Journal, outcome: Outcome) -> Result<(), Box<dyn Error>> {
     let outcome = Outcome { message: outcome.message.map(|text| journal.redactor().text(&text)), ..outcome };
     journal.record(&Record::Done { outcome })?;
-    // What is left of the job on disk holds no secret.
-    fs::remove_file(dir.file("spec"))?;
-    for name in ["work", "reserve"] {
-        let path = dir.file(name);
-        let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        match gone {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-    }
+    dir.sweep()?;
     Ok(())
 }
 

@@ -201,6 +201,27 @@ impl JobDir {
         self.path.parent().map_or(Ok(()), sync_dir)
     }
 
+    /// Waits for the process that ran the job to be gone, which it is a moment after it wrote the outcome, and takes
+    /// away what it left if it was killed in that moment. Then what is on disk of the job holds no secret.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        let lock = OpenOptions::new().write(true).open(self.file("lock"))?;
+        lock.lock()?;
+        self.sweep()
+    }
+
+    /// Takes away everything but the journal: inputs, files of the work, the reserve. For whoever holds the lock.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        for name in ["spec", "work", "reserve"] {
+            let path = self.file(name);
+            let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match gone {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn forget(&self) -> io::Result<()> {
         fs::remove_dir_all(&self.path)
     }

@@ -57,7 +57,7 @@ pub(super) fn follow(
     let mut look_for_process = !woken;
     loop {
         let records = tail.read()?;
-        if tell(records, seen, output)? {
+        if tell(dir, records, seen, output)? {
             return Ok(());
         }
         // No process and no end: it died, or the node did. The lock says so, and it is taken before the journal is
@@ -65,7 +65,7 @@ pub(super) fn follow(
         if look_for_process && !dir.is_running()? {
             let records = tail.read()?;
             if !records.is_empty() {
-                if tell(records, seen, output)? {
+                if tell(dir, records, seen, output)? {
                     return Ok(());
                 }
                 continue;
@@ -89,7 +89,7 @@ pub(super) fn follow(
 }
 
 /// Sends what is new; true after the end.
-fn tell(records: Vec<Record>, seen: u64, output: &mut impl Write) -> io::Result<bool> {
+fn tell(dir: &JobDir, records: Vec<Record>, seen: u64, output: &mut impl Write) -> io::Result<bool> {
     let count = records.len();
     for (index, record) in records.into_iter().enumerate() {
         let reply = match record {
@@ -100,7 +100,11 @@ fn tell(records: Vec<Record>, seen: u64, output: &mut impl Write) -> io::Result<
                 Reply::Rebooting { boot_id, within }
             }
             Record::Rebooting { .. } => continue,
-            Record::Done { outcome } => return write_frame(output, &Reply::Done { outcome }).map(|()| true),
+            Record::Done { outcome } => {
+                // What could not be taken away goes with the whole folder, once the engine forgets the job.
+                let _ = dir.settle();
+                return write_frame(output, &Reply::Done { outcome }).map(|()| true);
+            }
         };
         write_frame(output, &reply)?;
     }
