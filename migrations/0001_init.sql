@@ -84,6 +84,7 @@ create table node (
 create unique index node_name_taken on node (name) where state not in ('gone', 'virtual');
 create unique index node_address_taken on node (address, port) where state not in ('gone', 'virtual');
 create index node_of_deployment on node (deployment_id);
+create index node_down on node (deployment_id) where state not in ('up', 'virtual', 'gone') or standing <> 'in';
 create index node_of_machine on node (machine_id) where state not in ('gone', 'virtual');
 create index node_in_work on node (state, next_try_at) where state in ('creating', 'joining', 'unreachable', 'leaving');
 
@@ -121,6 +122,10 @@ create table vertex (
     outputs       jsonb not null default '{}',
     serving       boolean not null default false,
     job_id        uuid,
+    -- Content digest of the last attempt.
+    content       text,
+    -- Digest of the attempt that a person approved.
+    approved      text,
     attempts      integer not null default 0,
     code          text,
     changed_at    timestamptz not null,
@@ -137,6 +142,18 @@ create index vertex_woken on vertex (deployment_id) where wake;
 create index vertex_ready on vertex (deployment_id) where state = 'ready';
 create index vertex_cause on vertex (deployment_id, cause) where cause is not null;
 create index vertex_of_node on vertex (node_id, deployment_id);
+
+-- Nodes that hold of a budget: they are out of service, or are about to be.
+create table token (
+    deployment_id uuid not null references deployment on delete cascade,
+    budget        text not null,
+    node_id       uuid not null references node,
+    -- Something of the budget failed there.
+    failed        boolean not null,
+    -- It joins or leaves.
+    member        boolean not null,
+    primary key (deployment_id, budget, node_id)
+);
 
 -- Counts per deployment role, written once per turn.
 create table tally (

@@ -12,4 +12,5 @@ mod database;
 mod hosts;
 mod lab;
 mod roles;
+mod rollout;
 mod takeover;

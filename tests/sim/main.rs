@@ -2,6 +2,7 @@
 //!
 //! `PLINTH_SEED=17 cargo test -p tests --test sim` replays one; `PLINTH_HISTORIES=5000` runs more of them.
 
+mod budgets;
 mod world;
 
 use engine_core::testing::{Fixture, generate};

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use engine_core::budget::found;
 use engine_core::document::Object;
 use engine_core::graph::{Graph, Kind, Pairing, Source, VIRTUAL};
 use engine_core::id::{JobId, NodeId, VertexId};
+use engine_core::settle::allowance::{Allowance, Token};
 use engine_core::settle::commit::{concerned, keep_leavers};
 use engine_core::settle::hood::Standing;
 use engine_core::settle::judge::freeze;
@@ -23,9 +25,11 @@ pub(crate) struct World {
     pub(crate) graph: Graph,
     change: i64,
     ids: u128,
-    nodes: BTreeMap<String, NodeId>,
+    pub(crate) nodes: BTreeMap<String, NodeId>,
     pub(crate) vertices: HashMap<VertexId, Vertex>,
     tallies: HashMap<String, Tally>,
+    /// Who holds of which budget.
+    pub(crate) tokens: BTreeMap<(String, NodeId), Token>,
     /// Jobs that machines run or have run, until their report is recorded.
     jobs: BTreeMap<JobId, Claim>,
     /// How often each job was counted.
@@ -41,7 +45,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(graph: Graph, seed: u64) -> Self {
+    pub(crate) fn new(mut graph: Graph, seed: u64) -> Self {
+        found(None, &mut graph, |_, _| false);
         let mut world = Self {
             dice: Dice::new(seed),
             graph,
@@ -50,6 +55,7 @@ impl World {
             nodes: BTreeMap::new(),
             vertices: HashMap::new(),
             tallies: HashMap::new(),
+            tokens: BTreeMap::new(),
             jobs: BTreeMap::new(),
             counted: BTreeMap::new(),
             machine: HashMap::new(),
@@ -72,7 +78,7 @@ impl World {
     }
 
     /// What the store still loads.
-    fn present(&self) -> impl Iterator<Item = &Vertex> {
+    pub(crate) fn present(&self) -> impl Iterator<Item = &Vertex> {
         self.vertices.values().filter(|vertex| vertex.phase.state != State::Gone)
     }
 
@@ -95,6 +101,7 @@ impl World {
         let mut hood = Hood {
             virtual_node: Some(virtual_node),
             tallies: self.tallies.clone(),
+            budgets: self.budgets(),
             deployment: Object::from_iter([("name".to_owned(), json!("blue"))]),
             ..Hood::default()
         };
@@ -121,7 +128,7 @@ impl World {
         hood
     }
 
-    fn whole_hood(&self) -> Hood {
+    pub(crate) fn whole_hood(&self) -> Hood {
         let all: Vec<VertexId> = self.present().map(|vertex| vertex.id).collect();
         let mut hood = self.load(&all);
         self.load_all_nodes(&mut hood);
@@ -190,6 +197,8 @@ impl World {
         for vertex in self.vertices.values() {
             tallies.entry(vertex.role.clone()).or_default().shift(Tally::default(), Tally::of(vertex.phase));
         }
+        self.give(written.tokens, &written.free);
+        self.assert_budgets();
         self.tallies.retain(|_, tally| !tally.is_zero());
         tallies.retain(|_, tally| !tally.is_zero());
         assert_eq!(self.tallies, tallies, "tallies are what the rows say");
@@ -353,6 +362,9 @@ impl World {
 
     /// Commits the same roles over other nodes: some come, some leave, all others are judged anew where they read them.
     pub(crate) fn resize(&mut self, mut graph: Graph) {
+        found(Some(&self.graph), &mut graph, |role, node| {
+            self.at(role, node).is_some_and(|id| self.vertices[&id].serving)
+        });
         keep_leavers(&self.graph, &mut graph);
         let concerned = concerned(Some(&self.graph), &graph);
         self.change += 1;
@@ -465,6 +477,9 @@ impl World {
     pub(crate) fn unbind_all(&mut self) {
         self.change += 1;
         let all: Vec<VertexId> = self.present().map(|vertex| vertex.id).collect();
+        for role in self.graph.roles.values_mut() {
+            role.bound.clear();
+        }
         self.events(&all, Event::Unbind);
     }
 
@@ -485,10 +500,12 @@ impl World {
             }
         }
         assert!(self.counted.values().all(|count| *count == 1), "each job is counted once");
+        assert!(self.tokens.is_empty(), "nobody holds of a budget at rest: {:?}", self.tokens);
     }
 
     /// Every stored cause is true now, and every chain ends in a failure.
     pub(crate) fn assert_causes(&self) {
+        let hood = self.whole_hood();
         for vertex in self.vertices.values().filter(|v| v.phase.state == State::Blocked) {
             let cause = vertex.cause.clone().expect("what is blocked at rest has a cause");
             let text = cause.to_string();
@@ -497,6 +514,8 @@ impl World {
                 "v" | "s" => self.vertices.values().any(|v| v.id.to_string() == rest && v.phase.is_stale()),
                 "r" => self.tallies.get(rest).is_some_and(|tally| tally.stale > 0),
                 "a" => self.tallies.get(rest).is_none_or(|tally| tally.active == 0),
+                "b" => hood.budgets.get(rest).is_some_and(|allowance| allowance.room(&self.graph, rest) == 0),
+                "m" => hood.budgets.get(rest).is_some_and(Allowance::is_changing),
                 other => panic!("unexpected cause {other}"),
             };
             assert!(true_now, "{} is held by {text}, which is not so:\n{}", vertex.role, self.table());
@@ -512,7 +531,7 @@ impl World {
         assert_eq!(left.count(), 0, "{}", self.table());
     }
 
-    fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let name = |id: NodeId| self.nodes.iter().find(|(_, node)| **node == id).map(|(name, _)| name.clone());
         let mut rows: Vec<String> = self
             .vertices

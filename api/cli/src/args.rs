@@ -195,6 +195,9 @@ pub(crate) enum Command {
     /// Stop running jobs.
     #[command(after_help = "Example:\n  plinth cancel blue blue-members-1/etcd")]
     Cancel(Move),
+    /// Allow what waits for an approval, as it is now.
+    #[command(after_help = "Examples:\n  plinth approve blue\n  plinth approve blue blue-members-1/etcd")]
+    Approve(Move),
     /// Print what happened.
     #[command(after_help = "Examples:\n  plinth events --limit 20\n  plinth events --deployment blue --follow -o json")]
     Events {

@@ -85,6 +85,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Pause(what) => moves::moves(context, moves::Kind::Pause, &what).await,
         Command::Resume(what) => moves::moves(context, moves::Kind::Resume, &what).await,
         Command::Cancel(what) => moves::moves(context, moves::Kind::Cancel, &what).await,
+        Command::Approve(what) => moves::moves(context, moves::Kind::Approve, &what).await,
         Command::Events { follow, deployment, limit } => {
             follow::events(context, follow, deployment.as_deref(), limit).await
         }

@@ -1,4 +1,4 @@
-//! `plinth retry`, `pause`, `resume` and `cancel`.
+//! `plinth retry`, `pause`, `resume`, `cancel` and `approve`.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ pub(crate) enum Kind {
     Pause,
     Resume,
     Cancel,
+    Approve,
 }
 
 /// Asks, and prints what it concerned.
@@ -24,11 +25,13 @@ pub(crate) async fn moves(context: &Context, kind: Kind, what: &Move) -> Result<
         Kind::Pause => (client.pause(name, place).await?, "paused"),
         Kind::Resume => (client.resume(name, place).await?, "resumed"),
         Kind::Cancel => (client.cancel(name, place).await?, "cancelled"),
+        Kind::Approve => (client.approve(name, place).await?, "approved"),
     };
     let text = || match (moved.node_roles.is_empty(), kind) {
         (true, Kind::Pause | Kind::Resume) => format!("{name} {word}\n"),
         (true, Kind::Retry) => "nothing has failed\n".to_owned(),
         (true, Kind::Cancel) => "nothing runs\n".to_owned(),
+        (true, Kind::Approve) => "nothing waits for an approval\n".to_owned(),
         (false, _) => moved.node_roles.iter().map(|place| format!("{place} {word}\n")).collect(),
     };
     context.print(&moved, || moved.node_roles.clone(), text)?;

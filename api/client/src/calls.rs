@@ -130,6 +130,10 @@ impl Client {
         self.moves(name, "cancellations", node_role).await
     }
 
+    pub async fn approve(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
+        self.moves(name, "approvals", node_role).await
+    }
+
     pub async fn why(&self, name: &str, node: &str, role: &str) -> Result<WhyView, ClientError> {
         self.http.get(at!("deployments", name, "node-roles", node, role, "why")).await
     }

@@ -26,6 +26,8 @@ pub trait Control: Send + Sync + 'static {
     async fn resume(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
     /// Stops running jobs: one, or all of the deployment. They fail with code `cancelled` once the agent says so.
     async fn cancel(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
+    /// Allows what waits for an approval: one, or all of the deployment, each as it is now.
+    async fn approve(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
     /// Adopts the hosts that node documents describe; returns their names. Private keys are in `keys` by node name.
     async fn add_nodes(&self, document: &Document, keys: &[(String, String)], by: &str)
     -> Result<Vec<String>, Refusal>;

@@ -52,6 +52,7 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(moves::pause))
         .routes(routes!(moves::resume))
         .routes(routes!(moves::cancel))
+        .routes(routes!(moves::approve))
         .routes(routes!(node_roles::why))
         .routes(routes!(node_roles::jobs))
         .routes(routes!(node_roles::log))

@@ -156,7 +156,7 @@ pub struct JobSpec {
     pub mode: Mode,
     /// The `apply` steps, templates not yet rendered.
     pub steps: Vec<Step>,
-    /// Probes of a check, or the steps of `remove`.
+    /// Probes of a check, or of an apply that is over only when they pass; the steps of `remove`.
     pub then: Vec<Step>,
     /// Frozen inputs. Templates see exactly these, step results and loop items.
     pub inputs: Object,

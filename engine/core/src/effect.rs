@@ -3,7 +3,7 @@
 //! Effects are upper bounds: what a `when` would skip and what a step would find already done is not known here. A
 //! first start is no effect, nor is a reload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,26 @@ pub struct Effect {
     /// On what: a unit, as written in the role. Empty for the whole machine.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub what: String,
+}
+
+/// What machines feel of the jobs of a role, by what makes them run; upper bounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Felt {
+    /// Of the first run.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub first: BTreeSet<EffectKind>,
+    /// Of every other run.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub always: BTreeSet<EffectKind>,
+    /// Of a run with another content, or one that a person asked for.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub content: BTreeSet<EffectKind>,
+    /// Of a run with another value of an input.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, BTreeSet<EffectKind>>,
+    /// Of the removal.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leave: BTreeSet<EffectKind>,
 }
 
 impl fmt::Display for EffectKind {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::document::{At, Budget, OnChange, Policy};
+use crate::effect::Felt;
 
 /// Name of a deployment role or helper, unique in its deployment. Helpers are called after what they do, such as
 /// `map node.address` or `one etcd`.
@@ -47,12 +48,24 @@ pub struct Graph {
     pub order: Vec<RoleName>,
     /// Budgets of the workload.
     pub budgets: BTreeMap<String, Budget>,
+    /// By budget what it began with.
+    #[serde(default)]
+    pub founders: BTreeMap<String, Founders>,
     /// Policy of the deployment.
     pub policy: Policy,
     /// Export name to deployment role and output.
     pub exports: BTreeMap<String, (RoleName, String)>,
     /// The parameters, with defaults.
     pub parameters: Value,
+}
+
+/// What was bound while nothing of a budget served yet. Its first creation takes nothing of the budget.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founders {
+    /// Roles that take from the budget.
+    pub roles: BTreeSet<RoleName>,
+    /// Nodes on which they stand.
+    pub nodes: BTreeSet<NodeName>,
 }
 
 /// A node as the graph sees it.
@@ -142,8 +155,14 @@ pub struct GraphRole {
     pub above: Above,
     /// Nodes it is bound on ([`VIRTUAL`] alone if `on_virtual`).
     pub bound: BTreeSet<NodeName>,
-    /// Budgets it takes from.
+    /// Budgets it disrupts.
     pub disrupts: BTreeSet<String>,
+    /// Budgets of the workload that a job of it takes from: those it disrupts, with those of its descendants on the node.
+    #[serde(default)]
+    pub takes: BTreeSet<String>,
+    /// What machines feel of its jobs.
+    #[serde(default)]
+    pub felt: Felt,
     /// Never re-run once it served, unless armed.
     pub destructive: bool,
     /// The output (a date-time) after which it is stale.

@@ -3,6 +3,7 @@
 //! Everything here is a function of its arguments. Deliberately absent: files, sockets, the database, the clock,
 //! randomness and async. Callers pass the time, the ids and the bytes.
 
+pub mod budget;
 pub mod catalog;
 pub mod compile;
 pub mod diagnostic;

@@ -9,6 +9,8 @@ mod hazard;
 mod predict;
 pub mod render;
 
+pub(crate) use effects::felt;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

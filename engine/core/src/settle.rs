@@ -2,6 +2,7 @@
 //!
 //! Works on a [`Hood`]: the loaded neighbourhood of the vertices in question, never a whole deployment.
 
+pub mod allowance;
 pub mod commit;
 pub mod hood;
 pub mod judge;
@@ -57,6 +58,23 @@ pub enum Cause {
     },
     /// The deployment, or this vertex, is paused.
     Paused,
+    /// A person has to allow what it would do to its machine.
+    Approval {
+        /// Effects that the policy wants approved, joined by `+`.
+        effects: String,
+        /// Digest of the attempt; what is approved is this and no other.
+        digest: String,
+    },
+    /// As many nodes of a budget are out of service as may be, or more of them failed than are borne.
+    Budget {
+        /// The budget.
+        budget: String,
+    },
+    /// Another node joins or leaves a budget with a quorum.
+    Member {
+        /// The budget.
+        budget: String,
+    },
 }
 
 impl fmt::Display for Cause {
@@ -69,6 +87,9 @@ impl fmt::Display for Cause {
             Self::NoneActive { role } => write!(f, "a:{role}"),
             Self::Node { node } => write!(f, "n:{node}"),
             Self::Paused => write!(f, "p:"),
+            Self::Approval { effects, digest } => write!(f, "y:{effects}:{digest}"),
+            Self::Budget { budget } => write!(f, "b:{budget}"),
+            Self::Member { budget } => write!(f, "m:{budget}"),
         }
     }
 }
@@ -92,6 +113,12 @@ impl FromStr for Cause {
             "a" => Self::NoneActive { role: rest.to_owned() },
             "n" => Self::Node { node: rest.parse().map_err(|_| bad())? },
             "p" => Self::Paused,
+            "y" => {
+                let (effects, digest) = rest.split_once(':').ok_or_else(bad)?;
+                Self::Approval { effects: effects.to_owned(), digest: digest.to_owned() }
+            }
+            "b" => Self::Budget { budget: rest.to_owned() },
+            "m" => Self::Member { budget: rest.to_owned() },
             _ => return Err(bad()),
         })
     }

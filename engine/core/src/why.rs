@@ -75,6 +75,8 @@ pub struct Known {
     pub stale: HashMap<RoleName, Option<VertexId>>,
     /// By role the leaving instance most worth naming.
     pub leaving: HashMap<RoleName, Option<VertexId>>,
+    /// By budget the vertex most worth naming on a node that holds of it.
+    pub holders: HashMap<String, Option<VertexId>>,
     /// Nodes.
     pub nodes: HashMap<NodeId, Option<NodeStand>>,
     /// Everything there is was loaded: what is missing does not exist.
@@ -92,6 +94,8 @@ pub enum Want {
     Leaving(RoleName),
     /// This node.
     Node(NodeId),
+    /// A vertex on a node that holds of a budget.
+    Holder(String),
 }
 
 /// Where a chain ends.
@@ -103,6 +107,10 @@ pub enum End {
     Paused(VertexId),
     /// At a node.
     Node(NodeId),
+    /// At a vertex that waits for an approval.
+    Approval(VertexId),
+    /// At a budget that nobody holds of: it allows nothing, or nodes of it do not answer.
+    Budget(String),
     /// No instance of this role is there to be active.
     Nobody(RoleName),
     /// What it was held by is gone; it is about to be judged.
@@ -174,6 +182,17 @@ pub fn follow(start: VertexId, known: &Known) -> Result<Chain, Want> {
                 continue;
             }
             (Some(Cause::Paused), State::Blocked) => End::Paused(id),
+            (Some(Cause::Approval { .. }), State::Blocked) => End::Approval(id),
+            (Some(Cause::Budget { budget } | Cause::Member { budget }), State::Blocked) => {
+                match known.holders.get(budget) {
+                    Some(Some(holder)) => {
+                        id = *holder;
+                        continue;
+                    }
+                    None if !known.whole => return Err(Want::Holder(budget.clone())),
+                    _ => End::Budget(budget.clone()),
+                }
+            }
             (Some(Cause::Node { node }), State::Blocked) => match known.nodes.get(node) {
                 Some(Some(_)) => End::Node(*node),
                 None if !known.whole => return Err(Want::Node(*node)),
@@ -203,6 +222,16 @@ pub fn says(chain: &Chain, known: &Known) -> String {
     match &chain.end {
         End::Over => about(),
         End::Nobody(role) => format!("waits for {role}, of which no instance is active"),
+        End::Approval(id) => match (known.stand(*id).map(|stand| (stand, &stand.cause)), chain.path.first()) {
+            (Some((_, Some(Cause::Approval { effects, .. }))), Some(first)) if first == id => {
+                format!("waits for an approval: {effects}")
+            }
+            (Some((stand, Some(Cause::Approval { effects, .. }))), _) => {
+                format!("{} waits for an approval: {effects}", stand.address())
+            }
+            _ => about(),
+        },
+        End::Budget(budget) => format!("waits for budget {budget}, which allows no node more to be out of service"),
         End::Node(node) => known.nodes.get(node).and_then(Option::as_ref).map_or_else(about, node_says),
         End::Paused(id) => known.stand(*id).map_or_else(about, |stand| match (stand.paused, chain.path.first()) {
             (false, _) => "the deployment is paused".to_owned(),
@@ -251,7 +280,11 @@ pub fn links(chain: &Chain, known: &Known) -> Vec<WhyLink> {
         End::Nobody(role) => {
             links.push(WhyLink { what: role.clone(), says: "no instance of it is active".to_owned() });
         }
-        End::Vertex(_) | End::Paused(_) | End::Over => {}
+        End::Budget(budget) => {
+            let says = "allows no node more to be out of service".to_owned();
+            links.push(WhyLink { what: format!("budget {budget}"), says });
+        }
+        End::Vertex(_) | End::Paused(_) | End::Approval(_) | End::Over => {}
     }
     links
 }
@@ -273,6 +306,9 @@ fn link_says(stand: &Stand, next: Option<&Stand>) -> String {
                 Cause::Leaving { role } => format!("{state}, waits until {role} has left"),
                 Cause::NoneActive { role } => format!("{state}, needs an active {role}"),
                 Cause::Node { .. } => format!("{state}, needs its node"),
+                Cause::Approval { effects, .. } => format!("{state}, a person has to approve: {effects}"),
+                Cause::Budget { budget } => format!("{state}, budget {budget} is taken"),
+                Cause::Member { budget } => format!("{state}, one node at a time joins or leaves {budget}"),
             }
         }
         (State::Ready, _) => format!("{state}, waits for an engine"),

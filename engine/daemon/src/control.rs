@@ -128,7 +128,7 @@ impl Control {
         Err(Refusal::new(RefusalKind::Conflict, "revision-moved", message))
     }
 
-    /// Retry, pause, resume or cancel: a deployment, or one node role (`NODE/ROLE`) of it.
+    /// Retry, pause, resume, cancel or approve: a deployment, or one node role (`NODE/ROLE`) of it.
     ///
     /// # Errors
     /// There is no such deployment or node role.
@@ -229,14 +229,6 @@ fn allowed(planned: &Planned, name: &str, seen: &[Seen]) -> Result<(), Refusal> 
     }
     if !plan.is_allowed() {
         return Err(Refusal::findings(plan.problems.clone()));
-    }
-    // Nothing lets a job wait for an approval yet, and what was to wait must not run.
-    if let Some(wanted) = plan.approvals.first() {
-        let message = format!(
-            "{}/{} would be a {}, which `policy.approve` wants approved; this engine can not wait for approvals yet",
-            wanted.node, wanted.role, wanted.effect
-        );
-        return Err(Refusal::new(RefusalKind::Conflict, "approval-unsupported", message));
     }
     Ok(())
 }

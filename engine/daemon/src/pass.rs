@@ -141,7 +141,7 @@ async fn turn(
     let asked: Vec<(JobId, i64)> = reports.iter().map(|report| (report.job, report.fence)).collect();
     let mine = if asked.is_empty() { HashMap::new() } else { locked.mine(engine, &asked).await? };
     let concerned: Vec<VertexId> = todo.woken.iter().chain(&claimable).copied().chain(mine.values().copied()).collect();
-    let hood = locked.hood(&concerned, Some(&revision.graph)).await?;
+    let hood = locked.hood(&concerned, &revision.graph, true).await?;
     let mut turn = Turn::new(&revision.graph, hood);
     let mut finished = Vec::new();
     for report in reports {

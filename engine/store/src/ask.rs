@@ -1,4 +1,4 @@
-//! What people ask of node roles that are there: retry, pause, resume, cancel.
+//! What people ask of node roles that are there: retry, pause, resume, cancel, approve.
 
 use engine_core::graph::VIRTUAL;
 use engine_core::id::{DeploymentId, VertexId};
@@ -24,6 +24,8 @@ pub enum Ask {
     Resume,
     /// Stop running jobs.
     Cancel,
+    /// Allow what waits for an approval.
+    Approve,
 }
 
 /// What came of it.
@@ -42,6 +44,7 @@ struct Place {
     role: String,
     node: String,
     state: String,
+    cause: Option<Cause>,
 }
 
 /// Does what is asked: to one node role, or to all of the deployment that it can be done to.
@@ -67,6 +70,7 @@ pub async fn ask(
         Ask::Pause => pause(&mut locked, places, node_role.is_some(), true, by).await?,
         Ask::Resume => pause(&mut locked, places, node_role.is_some(), false, by).await?,
         Ask::Cancel => cancel(&mut locked, places, by).await?,
+        Ask::Approve => approve(&mut locked, places, by).await?,
     };
     locked.notify(EVENTS).await?;
     locked.notify_work().await?;
@@ -77,7 +81,7 @@ pub async fn ask(
 async fn places(locked: &mut Locked, node_role: Option<(&str, &str)>) -> Result<Vec<Place>, StoreError> {
     let (node, role) = node_role.unzip();
     let rows = sqlx::query!(
-        r#"select v.vertex_id, v.role, v.state,
+        r#"select v.vertex_id, v.role, v.state, v.cause,
                   case when v.node_id = $2 then $3 else n.name end as "node!"
            from vertex v join node n using (node_id)
            where v.deployment_id = $1 and v.state <> 'gone'
@@ -92,8 +96,14 @@ async fn places(locked: &mut Locked, node_role: Option<(&str, &str)>) -> Result<
     .fetch_all(&mut *locked.tx)
     .await
     .map_err(doing("looking for node roles"))?;
-    let place = |id, role, state, node| Place { id: VertexId(id), role, node, state };
-    Ok(rows.into_iter().map(|row| place(row.vertex_id, row.role, row.state, row.node)).collect())
+    let place = |id, role, state, node, cause: Option<String>| Place {
+        id: VertexId(id),
+        role,
+        node,
+        state,
+        cause: cause.and_then(|key| key.parse().ok()),
+    };
+    Ok(rows.into_iter().map(|row| place(row.vertex_id, row.role, row.state, row.node, row.cause)).collect())
 }
 
 fn address(place: &Place) -> String {
@@ -118,7 +128,7 @@ async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<
     let change = next_change(locked).await?;
     let revision = locked.revision(&Revisions::default()).await?;
     let ids: Vec<VertexId> = failed.iter().map(|place| place.id).collect();
-    let hood = locked.hood(&ids, None).await?;
+    let hood = locked.hood(&ids, &revision.graph, false).await?;
     let mut turn = Turn::new(&revision.graph, hood);
     let mut moved = Vec::new();
     for place in &failed {
@@ -193,5 +203,22 @@ async fn cancel(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec
         .map_err(doing("cancelling jobs"))?;
     let what: Vec<String> = running.into_iter().map(address).collect();
     event(locked, "node-role.cancel-asked", by, json!({"node_roles": what})).await?;
+    Ok(what)
+}
+
+/// Allows the attempts that wait for it; each is allowed as it is now, and asks again if it changes.
+async fn approve(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<String>, StoreError> {
+    let mut approved = Vec::new();
+    for place in &places {
+        let Some(Cause::Approval { effects, digest }) = &place.cause else { continue };
+        sqlx::query!("update vertex set approved = $2, wake = true where vertex_id = $1", place.id.0, digest)
+            .execute(&mut *locked.tx)
+            .await
+            .map_err(doing("approving"))?;
+        approved.push(json!({"node_role": address(place), "effects": effects}));
+    }
+    let waiting = places.iter().filter(|place| matches!(place.cause, Some(Cause::Approval { .. })));
+    let what = waiting.map(address).collect();
+    event(locked, "node-role.approved", by, json!({"approved": approved})).await?;
     Ok(what)
 }

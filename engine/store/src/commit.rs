@@ -348,7 +348,7 @@ async fn settle(locked: &mut Locked, revision: &Revision, concerned: &Concerned,
         moves.extend(place(role, node).map(|id| (id, Event::Touch, why)));
     }
     let ids: Vec<VertexId> = moves.iter().map(|(id, ..)| *id).collect();
-    let hood = locked.hood(&ids, None).await?;
+    let hood = locked.hood(&ids, &revision.graph, false).await?;
     let mut turn = Turn::new(&revision.graph, hood);
     for (id, what, why) in moves {
         if what == Event::Touch {

@@ -272,8 +272,10 @@ async fn record(
     .map_err(&failed)?;
     if let Some(deployment) = deployment {
         let key = Cause::Node { node }.to_string();
+        // A node that answers again, or does no more, counts in budgets.
         sqlx::query!(
-            "update vertex set wake = true where deployment_id = $1 and cause = $2 and not wake",
+            "update vertex set wake = true where deployment_id = $1 and not wake
+                    and (cause = $2 or cause like 'b:%' or cause like 'm:%')",
             deployment,
             key
         )

@@ -2,6 +2,7 @@
 //!
 //! Everything between [`lock`] and [`Locked::commit`] is one transaction. Nothing but Postgres is awaited in it.
 
+mod budgets;
 mod rows;
 mod write;
 
@@ -191,8 +192,8 @@ impl Locked {
     }
 
     /// The neighbourhood of some vertices: the virtual node whole, all tallies, and of their nodes as much as a turn
-    /// needs in which they report, are judged or claimed under this graph; all of it without one.
-    pub async fn hood(&mut self, vertices: &[VertexId], near: Option<&Graph>) -> Result<Hood, StoreError> {
+    /// needs in which they report, are judged or claimed; all of it unless `near`.
+    pub async fn hood(&mut self, vertices: &[VertexId], graph: &Graph, near: bool) -> Result<Hood, StoreError> {
         let ids: Vec<Uuid> = vertices.iter().map(|id| id.0).collect();
         let rows = sqlx::query!("select distinct node_id, role from vertex where vertex_id = any($1)", &ids)
             .fetch_all(&mut *self.tx)
@@ -205,9 +206,10 @@ impl Locked {
             deployment: self.fields(),
             virtual_node: Some(self.virtual_node),
             tallies: self.tallies().await?,
+            budgets: self.budgets(graph).await?,
             ..Hood::default()
         };
-        let Some(scope) = near.and_then(|graph| Scope::of(graph, &roles)) else {
+        let Some(scope) = near.then(|| Scope::of(graph, &roles)).flatten() else {
             self.load_whole(&mut hood, nodes.into_iter().chain([self.virtual_node]).collect()).await?;
             return Ok(hood);
         };

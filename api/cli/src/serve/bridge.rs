@@ -44,6 +44,10 @@ impl Control for Bridge {
         self.0.ask(Ask::Cancel, name, node_role, by).await
     }
 
+    async fn approve(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.0.ask(Ask::Approve, name, node_role, by).await
+    }
+
     async fn add_nodes(
         &self,
         document: &Document,

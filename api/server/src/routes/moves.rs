@@ -87,3 +87,17 @@ pub(crate) async fn cancel(
 ) -> Result<(StatusCode, Json<Moved>), ApiError> {
     Ok((StatusCode::ACCEPTED, Json(app.control.cancel(&name, request.node_role.as_deref(), &by).await?)))
 }
+
+/// Allows what waits for an approval, as it is now; if it changes, it asks again.
+#[utoipa::path(post, path = "/deployments/{name}/approvals", request_body = MoveRequest, responses(
+    (status = 202, body = Moved),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,)))]
+pub(crate) async fn approve(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    By(by): By,
+    Body(request): Body<MoveRequest>,
+) -> Result<(StatusCode, Json<Moved>), ApiError> {
+    Ok((StatusCode::ACCEPTED, Json(app.control.approve(&name, request.node_role.as_deref(), &by).await?)))
+}

@@ -117,6 +117,10 @@ impl Control for Recorder {
         self.moved("cancel", name, node_role, by)
     }
 
+    async fn approve(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
+        self.moved("approve", name, node_role, by)
+    }
+
     async fn add_nodes(
         &self,
         document: &Document,

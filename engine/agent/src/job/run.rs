@@ -115,7 +115,7 @@ fn parts(spec: &JobSpec) -> Vec<(Part, &Step)> {
     let steps = spec.steps.iter();
     let then = spec.then.iter();
     match spec.mode {
-        Mode::Apply => steps.map(|step| (Part::Do, step)).collect(),
+        Mode::Apply => steps.map(|step| (Part::Do, step)).chain(then.map(|step| (Part::Probe, step))).collect(),
         Mode::Plan => steps.map(|step| (Part::Dry, step)).collect(),
         Mode::Check => steps.map(|step| (Part::Dry, step)).chain(then.map(|step| (Part::Probe, step))).collect(),
         Mode::Remove => then.map(|step| (Part::Do, step)).chain(steps.rev().map(|step| (Part::Undo, step))).collect(),

@@ -11,6 +11,7 @@ use super::{CompileInput, Findings, Site, duration, fitting, layers, sources};
 use crate::catalog::CatalogRole;
 use crate::digest;
 use crate::document::{At, WorkloadDoc};
+use crate::effect::Felt;
 use crate::graph::{
     Above, Edge, Executor, GraphInput, GraphOutput, GraphRole, Kind, NodeName, Pairing, RoleName, VIRTUAL, Why,
 };
@@ -57,6 +58,8 @@ impl Drawer<'_, '_> {
             above: Above::default(),
             bound: BTreeSet::from([VIRTUAL.to_owned()]),
             disrupts: BTreeSet::new(),
+            takes: BTreeSet::new(),
+            felt: Felt::default(),
             destructive: false,
             renew_at: None,
             timeout: DEFAULT_TIMEOUT,
@@ -141,6 +144,8 @@ fn role<'a>(drawer: &mut Drawer<'a, '_>, instance: &Instance<'a>, findings: &mut
         above: Above::default(),
         bound: drawer.bound(instance),
         disrupts: doc.disrupts.iter().cloned().collect(),
+        takes: BTreeSet::new(),
+        felt: crate::plan::felt(instance.role),
         destructive: doc.destructive,
         renew_at: doc.renew_at.clone(),
         timeout,

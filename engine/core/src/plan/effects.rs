@@ -9,7 +9,7 @@ use crate::catalog::CatalogRole;
 use crate::compile::render_with;
 use crate::diagnostic::Diagnostic;
 use crate::document::{Object, Policy, Step};
-use crate::effect::{Effect, EffectKind, effects_with};
+use crate::effect::{Effect, EffectKind, Felt, effects_with};
 
 /// Effects of a job that makes or remakes a node role. `None` when its role is not known.
 pub(super) fn apply(
@@ -37,6 +37,24 @@ pub(super) fn apply(
         effects.insert(of(EffectKind::Reinstall, String::new()));
     }
     Some(effects.into_iter().collect())
+}
+
+/// What machines feel of a role's jobs, by what makes them run.
+pub(crate) fn felt(role: &CatalogRole) -> Felt {
+    let kinds = |effects: Option<Vec<Effect>>| -> BTreeSet<EffectKind> {
+        effects.into_iter().flatten().map(|effect| effect.kind).collect()
+    };
+    let again =
+        |changed: &[&str], content| kinds(apply(Some(role), false, &changed.iter().copied().collect(), content));
+    let always = again(&[], false);
+    let of = |input: &String| (input.clone(), &again(&[input], false) - &always);
+    Felt {
+        first: kinds(apply(Some(role), true, &BTreeSet::new(), false)),
+        content: again(&[], true),
+        inputs: role.doc.inputs.keys().map(of).filter(|(_, effects)| !effects.is_empty()).collect(),
+        leave: kinds(leave(Some(role), &Object::new())),
+        always,
+    }
 }
 
 /// Effects of a removal. `None` when its role is not known.

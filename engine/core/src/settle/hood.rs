@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::allowance::Allowance;
 use super::{Cause, Scope};
 use crate::document::Object;
 use crate::graph::{Graph, NodeName, RoleName};
@@ -46,6 +47,10 @@ pub struct Vertex {
     pub serving: bool,
     /// The running job.
     pub job: Option<JobId>,
+    /// Content digest of the last attempt.
+    pub content: Option<String>,
+    /// Digest of the attempt that a person approved.
+    pub approved: Option<String>,
     /// Number of attempts so far.
     pub attempts: i32,
     /// Code of the last failure, while failed.
@@ -72,6 +77,8 @@ impl Vertex {
             outputs: Object::new(),
             serving: false,
             job: None,
+            content: None,
+            approved: None,
             attempts: 0,
             code: None,
         }
@@ -180,6 +187,8 @@ pub struct Hood {
     pub place: HashMap<RoleName, HashMap<NodeId, VertexId>>,
     /// Tallies of all roles of the deployment.
     pub tallies: HashMap<RoleName, Tally>,
+    /// Budgets by name; those that nobody holds of may be missing.
+    pub budgets: BTreeMap<String, Allowance>,
     /// Roles all of whose instances are loaded, with their nodes.
     pub all_of: BTreeSet<RoleName>,
     /// All nodes of the deployment are loaded.

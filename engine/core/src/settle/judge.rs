@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Cause, Hood, NodeView, Vertex};
+use super::{Cause, Hood, NodeView, Vertex, allowance};
 use crate::digest;
 use crate::document::{At, Object, OnChange};
+use crate::effect::EffectKind;
 use crate::graph::{Gathered, Graph, GraphRole, Kind, NodeName, Pairing, RoleName, Source};
 use crate::id::NodeId;
 use crate::settle::hood::Standing;
@@ -26,6 +27,9 @@ pub struct Frozen {
     /// `hash(content, inputs)`.
     pub digest: String,
 }
+
+/// Stands for the digest where what is approved is a removal.
+const REMOVE: &str = "remove";
 
 /// What is to be done with a stale vertex.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +64,7 @@ pub fn judge(graph: &Graph, hood: &Hood, vertex: &Vertex) -> Verdict {
     if vertex.phase.goal == Goal::Absent {
         return match readers(graph, hood, vertex) {
             Some(cause) => Verdict::Hold(cause),
-            None => Verdict::Go(Frozen::default()),
+            None => begin(graph, hood, vertex, role, Frozen::default()),
         };
     }
     if let Some(node) = unseen_choice(hood, role) {
@@ -223,7 +227,11 @@ pub(super) fn moves(hood: &Hood, vertex: &Vertex) -> bool {
                 None => return true,
             },
             Some(Cause::Role { role }) => return hood.tally(role).failed == 0,
-            Some(Cause::Paused | Cause::Node { .. }) => return false,
+            Some(Cause::Paused | Cause::Node { .. } | Cause::Approval { .. }) => return false,
+            // Whoever holds of the budget may be failed, but then nothing of what it preceded is urgent either.
+            Some(Cause::Budget { budget } | Cause::Member { budget }) => {
+                return hood.budgets.get(budget).is_none_or(|allowance| allowance.held.values().all(|by| !by.failed));
+            }
             Some(Cause::Leaving { .. } | Cause::NoneActive { .. }) | None => return true,
         }
     }
@@ -282,7 +290,46 @@ fn work(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Verdic
     if !armed && vertex.failed.as_deref() == Some(&frozen.digest) {
         return Verdict::SameAsFailed;
     }
-    Verdict::Go(frozen)
+    begin(graph, hood, vertex, role, frozen)
+}
+
+/// Something is to be done, and nothing that it needs is missing. May it be done now?
+fn begin(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole, frozen: Frozen) -> Verdict {
+    match approval(graph, vertex, role, &frozen).or_else(|| allowance::gate(graph, hood, vertex, role)) {
+        Some(cause) => Verdict::Hold(cause),
+        None => Verdict::Go(frozen),
+    }
+}
+
+/// What the policy wants approved, unless this very attempt is.
+fn approval(graph: &Graph, vertex: &Vertex, role: &GraphRole, frozen: &Frozen) -> Option<Cause> {
+    if graph.policy.approve.is_empty() {
+        return None;
+    }
+    let digest = if vertex.phase.goal == Goal::Absent { REMOVE } else { &frozen.digest };
+    let felt = felt(vertex, role, frozen);
+    let wanted = felt.iter().map(ToString::to_string).filter(|effect| graph.policy.approve.contains(effect));
+    let effects = wanted.collect::<Vec<_>>().join("+");
+    (!effects.is_empty() && vertex.approved.as_deref() != Some(digest))
+        .then(|| Cause::Approval { effects, digest: digest.to_owned() })
+}
+
+/// What machines feel of the job that is about to begin; an upper bound, as in plans.
+pub fn felt(vertex: &Vertex, role: &GraphRole, frozen: &Frozen) -> BTreeSet<EffectKind> {
+    if vertex.phase.goal == Goal::Absent {
+        return role.felt.leave.clone();
+    }
+    if !vertex.serving && vertex.code.is_none() {
+        return role.felt.first.clone();
+    }
+    let mut felt = role.felt.always.clone();
+    if vertex.phase.armed || vertex.content.as_ref() != Some(&role.content) {
+        felt.extend(&role.felt.content);
+    }
+    let differs = |input: &&String| frozen.read.get(*input) != vertex.read.get(*input);
+    let changed = frozen.read.keys().chain(vertex.read.keys()).filter(differs);
+    felt.extend(changed.filter_map(|input| role.felt.inputs.get(input)).flatten());
+    felt
 }
 
 /// Evaluates the inputs of a vertex.

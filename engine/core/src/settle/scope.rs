@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::graph::{Graph, RoleName};
+use crate::graph::{Edge, Graph, GraphRole, RoleName};
 
 /// Which vertices of a node are loaded: all of some roles, and of others those that do not rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,9 +15,11 @@ pub struct Scope {
 
 impl Scope {
     /// What must be loaded on a node for vertices of these roles to report, and for them and their children to be
-    /// judged. `None` where only whole nodes will do: `precedes` follows causes through roles that nothing else reads.
+    /// judged. `None` where only whole nodes will do: `precedes` follows causes through roles that nothing else reads,
+    /// and budgets count what else goes on there.
     pub fn of(graph: &Graph, concerned: &BTreeSet<RoleName>) -> Option<Self> {
-        if graph.roles.values().any(|role| role.parents.iter().any(crate::graph::Edge::is_soft)) {
+        let wide = |role: &GraphRole| !role.takes.is_empty() || role.parents.iter().any(Edge::is_soft);
+        if graph.roles.values().any(wide) {
             return None;
         }
         let mut scope = Self::default();

@@ -3,20 +3,22 @@
 //! A turn owns its neighbourhood and moves it; the caller loads what [`Turn::wants`] names, writes what
 //! [`Turn::finish`] returns, all in the one transaction that holds the deployment's lock.
 
+mod budgets;
 mod records;
 mod touch;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
 pub use self::records::{Claim, Failure, Moved, Report, Wants, Written};
+use super::allowance::Token;
 use super::judge::{first_active, moves};
 use super::{Cause, Frozen, Hood, Tally, Verdict, Vertex, judge};
 use crate::digest;
 use crate::document::{At, Object, OnChange, differing};
 use crate::graph::{Graph, Kind, RoleName};
-use crate::id::{JobId, VertexId};
+use crate::id::{JobId, NodeId, VertexId};
 use crate::state::{Event, Goal, Phase, State, next};
 
 /// One turn. See the module.
@@ -26,11 +28,16 @@ pub struct Turn<'g> {
     /// The neighbourhood, moved by the turn.
     pub hood: Hood,
     changed: BTreeSet<VertexId>,
-    queue: BTreeSet<(usize, VertexId)>,
+    queue: BTreeSet<(usize, bool, VertexId)>,
     waiting: BTreeSet<VertexId>,
     touches: Vec<(RoleName, i64, String)>,
     /// Loaded vertices by what held them when it was last looked: some may be held by something else by now.
     held: HashMap<Cause, Vec<VertexId>>,
+    /// Who held of which budget when the turn began.
+    tokens: BTreeMap<(String, NodeId), Token>,
+    /// Nodes of which it is to be counted again what they hold, and budgets of which somebody may be waiting in vain.
+    recount: BTreeSet<NodeId>,
+    moved_budgets: BTreeSet<String>,
     /// Some role goes before another where both move.
     any_soft: bool,
     wants: Wants,
@@ -44,6 +51,9 @@ impl<'g> Turn<'g> {
         let any_soft = graph.roles.values().any(|role| role.parents.iter().any(crate::graph::Edge::is_soft));
         Self {
             held: held(&hood),
+            tokens: budgets::tokens(&hood),
+            recount: BTreeSet::new(),
+            moved_budgets: BTreeSet::new(),
             any_soft,
             graph,
             rank,
@@ -85,6 +95,7 @@ impl<'g> Turn<'g> {
         vertex.applied = vertex.frozen.take();
         vertex.failed = None;
         vertex.code = None;
+        vertex.approved = None;
         vertex.serving = true;
         vertex.job = None;
         let changed = differing(&before, &vertex.outputs);
@@ -135,7 +146,7 @@ impl<'g> Turn<'g> {
     pub fn judge_all(&mut self) -> Wants {
         loop {
             self.apply_touches();
-            let Some((_, id)) = self.queue.pop_first() else { break };
+            let Some((.., id)) = self.queue.pop_first() else { break };
             self.judge_one(id);
         }
         std::mem::take(&mut self.wants)
@@ -161,6 +172,9 @@ impl<'g> Turn<'g> {
         if !matches!(vertex.phase.state, State::Blocked | State::Ready) {
             self.unwake(id);
             return;
+        }
+        if let Some(Cause::Budget { budget } | Cause::Member { budget }) = &vertex.cause {
+            self.moved_budgets.insert(budget.clone());
         }
         match judge(self.graph, &self.hood, vertex) {
             Verdict::LoadRole(role) => {
@@ -218,6 +232,7 @@ impl<'g> Turn<'g> {
         let role = vertex.role.clone();
         if vertex.phase.state == State::Blocked {
             let digest = frozen.digest.clone();
+            self.take_budgets(id);
             self.moved(id, Event::Go, json!({"digest": digest}));
         }
         // A helper holds nothing that would have to be removed.
@@ -310,6 +325,7 @@ impl<'g> Turn<'g> {
         if !remove {
             vertex.applied = None;
             vertex.frozen = Some(frozen.digest.clone());
+            vertex.content = graph_role.map(|role| role.content.clone());
             vertex.read.clone_from(&frozen.read);
             vertex.kept = ignored;
         }
@@ -337,6 +353,7 @@ impl<'g> Turn<'g> {
                 self.written.wake.insert(Cause::NoneActive { role: role.clone() }.to_string());
             }
         }
+        self.count_budgets();
         self.written.vertices = self.changed.iter().map(|id| self.hood.vertices[id].clone()).collect();
         self.written
     }
@@ -346,6 +363,11 @@ impl<'g> Turn<'g> {
     }
 
     fn vertex(&mut self, id: VertexId) -> &mut Vertex {
+        if !self.graph.budgets.is_empty()
+            && let Some(vertex) = self.hood.vertices.get(&id)
+        {
+            self.recount.insert(vertex.node);
+        }
         self.changed.insert(id);
         self.hood.vertices.get_mut(&id).expect("only loaded vertices are moved")
     }
@@ -358,7 +380,8 @@ impl<'g> Turn<'g> {
 
     fn enqueue(&mut self, id: VertexId) {
         if let Some(vertex) = self.hood.vertices.get(&id) {
-            self.queue.insert((self.rank_of(&vertex.role), id));
+            // Of one role those first that failed before: repairs come before what works.
+            self.queue.insert((self.rank_of(&vertex.role), vertex.code.is_none(), id));
         }
     }
 

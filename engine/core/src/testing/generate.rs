@@ -82,7 +82,16 @@ pub fn generate(seed: u64) -> Fixture {
         }
         drawn.push(Drawn { name, on_virtual, bound: groups });
     }
-    let workload = json!({"workload": "random", "groups": {"a": {}, "b": {}}, "roles": bound});
+    let mut workload = json!({"workload": "random", "groups": {"a": {}, "b": {}}, "roles": bound});
+    if dice.chance(40) {
+        let some = json!({"max_unavailable": 1 + dice.below(2), "failures": dice.below(2)});
+        let few = json!({"max_unavailable": if dice.chance(50) { json!(1) } else { json!("50%") }, "quorum": true});
+        workload["budgets"] = json!({"some": some, "few": few});
+        for role in &mut roles {
+            let budgets: Vec<&str> = ["some", "few"].into_iter().filter(|_| dice.chance(35)).collect();
+            role["disrupts"] = json!(budgets);
+        }
+    }
     let sizes = [("a", 1 + dice.below(3)), ("b", dice.below(3))];
     Fixture::new(catalog(roles, [workload]), &sizes)
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use engine_catalog::ReadDeployment;
+use engine_core::budget;
 use engine_core::catalog::CatalogRole;
 use engine_core::compile::bind::{BindInput, Bindings, ExistingNode, bind_nodes};
 use engine_core::compile::{CompileInput, CompileNode, compile, duration};
@@ -44,7 +45,7 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Plann
     let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &snapshot.highest })
         .map_err(&refused)?;
     let nodes = compile_nodes(&snapshot, &bound);
-    let compiled = compile(&CompileInput {
+    let mut compiled = compile(&CompileInput {
         catalog: &shared.catalog,
         document: doc,
         nodes: &nodes,
@@ -55,6 +56,9 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Plann
     })
     .map_err(&refused)?;
     secrets(&compiled.graph).map_err(&refused)?;
+    let serves =
+        |role: &str, node: &str| snapshot.seen.get(role).and_then(|on| on.get(node)).is_some_and(|seen| seen.served);
+    budget::found(snapshot.current.as_ref().map(|current| &current.graph), &mut compiled.graph, serves);
     let contents: BTreeMap<RoleName, CatalogRole> = compiled
         .graph
         .roles

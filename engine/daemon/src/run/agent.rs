@@ -154,6 +154,10 @@ fn spec(job: &OpenJob, role: &CatalogRole, inputs: Object, mode: Mode) -> Result
     let (steps, then) = match (mode, &doc.remove_only) {
         (Mode::Remove, Some(only)) => (Vec::new(), only.clone()),
         (Mode::Remove, None) => (doc.apply.clone().unwrap_or_default(), doc.remove.clone().unwrap_or_default()),
+        // Where a budget counts on it, what was made must also work.
+        (Mode::Apply, _) if !doc.disrupts.is_empty() => {
+            (doc.apply.clone().unwrap_or_default(), doc.check.clone().unwrap_or_default())
+        }
         _ => (doc.apply.clone().unwrap_or_default(), Vec::new()),
     };
     let destroys = if mode == Mode::Remove { doc.destroys.as_slice() } else { &[] };

@@ -51,7 +51,7 @@ pub(super) async fn touch_readers(
     .await
     .map_err(&failed)?;
     let ids: Vec<VertexId> = ids.into_iter().map(VertexId).collect();
-    let mut turn = Turn::new(&revision.graph, locked.hood(&ids, None).await?);
+    let mut turn = Turn::new(&revision.graph, locked.hood(&ids, &revision.graph, false).await?);
     let why = json!({"facts": facts, "of": node});
     for id in ids {
         turn.touch(id, locked.change, &why);

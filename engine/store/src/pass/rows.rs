@@ -38,6 +38,8 @@ pub(super) struct VertexRow {
     outputs: Json<Object>,
     serving: bool,
     job_id: Option<Uuid>,
+    content: Option<String>,
+    approved: Option<String>,
     attempts: i32,
     code: Option<String>,
 }
@@ -78,6 +80,8 @@ impl TryFrom<VertexRow> for Vertex {
             outputs: row.outputs.0,
             serving: row.serving,
             job: row.job_id.map(JobId),
+            content: row.content,
+            approved: row.approved,
             attempts: row.attempts,
             code: row.code,
         })
@@ -90,7 +94,8 @@ macro_rules! rows {
             VertexRow,
             r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, since, cause,
                       wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
-                      kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, job_id, attempts, code
+                      kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, job_id, content,
+                      approved, attempts, code
                from vertex where deployment_id = $1 and state <> 'gone' and "# + $which,
             $($value),*
         )

@@ -74,7 +74,9 @@ impl Locked {
             self.write_claims(&written.claims, &written.vertices, revision, engine).await?;
         }
         self.abandon_jobs(&written.vertices).await?;
+        self.write_tokens(&written.tokens).await?;
         self.write_wakes(written).await?;
+        self.wake_some(&written.free).await?;
         self.write_events(&written.events, principal).await?;
         if !written.events.is_empty() {
             self.notify(EVENTS).await?;
@@ -123,12 +125,13 @@ impl Locked {
                  state = u.state, goal = u.goal, armed = u.armed, touched = u.touched, rebound = u.rebound,
                  applying = u.applying, started = u.started, since = u.since, cause = u.cause, wake = u.wake,
                  paused = u.paused, applied = u.applied, failed = u.failed, frozen = u.frozen, read = u.read,
-                 kept = u.kept, outputs = u.outputs, serving = u.serving, job_id = u.job_id, attempts = u.attempts,
-                 code = u.code
+                 kept = u.kept, outputs = u.outputs, serving = u.serving, job_id = u.job_id, content = u.content,
+                 approved = u.approved, attempts = u.attempts, code = u.code
              from jsonb_to_recordset($1) as u(
                  vertex_id uuid, state text, goal text, armed bool, touched bool, rebound bool, applying bool,
                  started bool, since bigint, cause text, wake bool, paused bool, applied text, failed text, frozen text,
-                 read jsonb, kept jsonb, outputs jsonb, serving bool, job_id uuid, attempts int, code text)
+                 read jsonb, kept jsonb, outputs jsonb, serving bool, job_id uuid, content text, approved text,
+                 attempts int, code text)
              where v.vertex_id = u.vertex_id",
             rows
         )
@@ -292,6 +295,6 @@ fn row(vertex: &Vertex) -> Value {
         "since": vertex.since, "cause": vertex.cause.as_ref().map(ToString::to_string), "wake": vertex.wake,
         "paused": vertex.paused, "applied": vertex.applied, "failed": vertex.failed, "frozen": vertex.frozen,
         "read": vertex.read, "kept": vertex.kept, "outputs": vertex.outputs, "serving": vertex.serving,
-        "job_id": vertex.job, "attempts": vertex.attempts, "code": vertex.code,
+        "job_id": vertex.job, "content": vertex.content, "approved": vertex.approved, "attempts": vertex.attempts, "code": vertex.code,
     })
 }

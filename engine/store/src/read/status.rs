@@ -29,6 +29,7 @@ pub async fn status(pool: &PgPool, name: &str) -> Result<Option<StatusView>, Sto
     .map_err(failed("reading the order of roles"))?;
     let mut rows = vertices::all(&mut tx, row.id).await?;
     let nodes = nodes::of_deployment(&mut tx, row.id).await?;
+    let holders = vertices::holders(&mut tx, row.id).await?;
     drop(tx);
 
     let order = order.flatten().map(|json| json.0).unwrap_or_default();
@@ -39,7 +40,7 @@ pub async fn status(pool: &PgPool, name: &str) -> Result<Option<StatusView>, Sto
         standing: node.standing,
         code: node.code.clone(),
     };
-    let known = vertices::whole(&rows, nodes.iter().map(|node| (node.id, stand(node))));
+    let known = vertices::whole(&rows, nodes.iter().map(|node| (node.id, stand(node))), &holders);
     rows.retain(|row| !is_helper(&row.role));
     // Roles that the revision does not have any more come last.
     rows.sort_by(|a, b| {

@@ -187,6 +187,21 @@ async fn load(
             let found = worst(connection, deployment, &role, "absent", known).await?;
             known.leaving.insert(role, found);
         }
+        Want::Holder(budget) => {
+            let row = rows!(
+                "v.deployment_id = $2 and v.since is not null and v.node_id in
+                     (select t.node_id from token t where t.deployment_id = $2 and t.budget = $3)
+                 order by array_position(array['failed', 'running', 'ready', 'blocked'], v.state), n.name limit 1",
+                deployment,
+                budget
+            )
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(doing)?;
+            let found = row.map(|row| (VertexId(row.id), row.stand()));
+            known.holders.insert(budget, found.as_ref().map(|(id, _)| *id));
+            known.vertices.extend(found.map(|(id, stand)| (id, Some(stand))));
+        }
         Want::Node(id) => {
             let row = sqlx::query!("select name, state, standing, code from node where node_id = $1", id.0)
                 .fetch_optional(connection)
@@ -230,11 +245,38 @@ async fn worst(
 }
 
 /// Everything of a deployment, so that no chain has to load anything.
-pub(super) fn whole(rows: &[Row], nodes: impl Iterator<Item = (NodeId, NodeStand)>) -> Known {
+pub(super) fn whole(
+    rows: &[Row],
+    nodes: impl Iterator<Item = (NodeId, NodeStand)>,
+    holders: &[(String, String)],
+) -> Known {
     let mut known = Known { whole: true, ..Known::default() };
     known.nodes = nodes.map(|(id, stand)| (id, Some(stand))).collect();
     for row in rows {
         known.add(VertexId(row.id), row.stand());
     }
+    for (budget, node) in holders {
+        let on = rows.iter().filter(|row| row.node == *node && row.state().is_stale());
+        let worst = on.max_by_key(|row| row.stand().weight()).map(|row| VertexId(row.id));
+        let named = known.holders.entry(budget.clone()).or_default();
+        *named = worst.or(*named);
+    }
     known
+}
+
+/// Which nodes hold of which budgets.
+pub(super) async fn holders(
+    connection: &mut PgConnection,
+    deployment: Uuid,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select t.budget, case when n.state = 'virtual' then $2 else n.name end as "node!"
+           from token t join node n using (node_id) where t.deployment_id = $1 order by t.budget, t.failed, n.name"#,
+        deployment,
+        VIRTUAL
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failed("reading what nodes hold of budgets"))?;
+    Ok(rows.into_iter().map(|row| (row.budget, row.node)).collect())
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::document::Object;
 use crate::graph::{NodeName, RoleName};
 use crate::id::{JobId, NodeId, VertexId};
+use crate::settle::allowance::Token;
 use crate::settle::{Frozen, Tally, Vertex};
 use crate::state::{Event, State};
 
@@ -90,6 +91,10 @@ pub struct Written {
     pub events: Vec<Moved>,
     /// Vertices held by one of these causes are to be woken.
     pub wake: BTreeSet<String>,
+    /// What nodes hold of budgets from now on; nothing is given back.
+    pub tokens: BTreeMap<(String, NodeId), Option<Token>>,
+    /// Of those held by one of these causes so many are to be woken: repairs first, then by name of their node.
+    pub free: BTreeMap<String, usize>,
     /// Changes of tallies.
     pub tallies: BTreeMap<RoleName, Tally>,
     /// Values stored by digest.

@@ -1,0 +1,168 @@
+//! Who holds what of a budget, and may a node be taken out of service now?
+//!
+//! A node takes every budget of a role, and of the role's descendants on it, at once or none of them. It gives them
+//! back when nothing of them runs there or is failed, and what is left can not go on there at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Cause, Hood, Vertex};
+use crate::budget::limit;
+use crate::document::Budget;
+use crate::graph::{Graph, GraphRole};
+use crate::id::NodeId;
+use crate::settle::hood::Standing;
+use crate::state::{Goal, State};
+
+/// What a node that holds of a budget is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Token {
+    /// Something of the budget is failed there.
+    pub failed: bool,
+    /// It joins or leaves: with a quorum one node does at a time.
+    pub member: bool,
+}
+
+/// One budget of a deployment at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Nodes that hold of it.
+    pub held: BTreeMap<NodeId, Token>,
+    /// Nodes that serve and do not answer, or stand aside; with a quorum also founders that are just being created, or
+    /// failed at it.
+    pub down: BTreeSet<NodeId>,
+}
+
+impl Allowance {
+    /// Is this node out of service already?
+    pub fn has(&self, node: NodeId) -> bool {
+        self.held.contains_key(&node) || self.down.contains(&node)
+    }
+
+    /// Nodes out of service.
+    pub fn unavailable(&self) -> usize {
+        self.held.len() + self.down.iter().filter(|node| !self.held.contains_key(node)).count()
+    }
+
+    /// Are more nodes failed than are borne? Computed, never stored: it closes when they are repaired.
+    pub fn is_open(&self, budget: &Budget) -> bool {
+        let failed = self.held.values().filter(|token| token.failed).count();
+        failed > usize::try_from(budget.failures).unwrap_or(usize::MAX)
+    }
+
+    /// How many nodes more may be taken out of service now.
+    pub fn room(&self, graph: &Graph, name: &str) -> usize {
+        let Some(budget) = graph.budgets.get(name).filter(|budget| !self.is_open(budget)) else { return 0 };
+        limit(budget, graph.members(name).len()).saturating_sub(self.unavailable())
+    }
+
+    /// Is a node joining or leaving?
+    pub fn is_changing(&self) -> bool {
+        self.held.values().any(|token| token.member)
+    }
+}
+
+/// Does a node serve in a budget: a success of a role that disrupts it is in force there.
+pub fn serves(graph: &Graph, hood: &Hood, budget: &str, node: NodeId) -> bool {
+    graph.disruptors(budget).any(|role| hood.at(&role.name, node).is_some_and(|vertex| vertex.serving))
+}
+
+/// What a job of this vertex would hold of a budget; nothing where it disturbs nobody. First runs are wide, unless they
+/// join a quorum, and so is whole destruction.
+pub(super) fn token(graph: &Graph, hood: &Hood, vertex: &Vertex, budget: &str) -> Option<Token> {
+    let node = hood.nodes.get(&vertex.node)?;
+    let quorum = graph.budgets.get(budget)?.quorum;
+    let (work, member) = (Some(Token::default()), Some(Token { member: true, ..Token::default() }));
+    let serves = serves(graph, hood, budget, vertex.node);
+    if vertex.phase.goal == Goal::Absent {
+        let others = graph.disruptors(budget).flat_map(|role| &role.bound);
+        let (mut stays, mut rest) = (false, false);
+        for other in others {
+            stays |= *other == node.name;
+            rest |= *other != node.name;
+        }
+        return match (stays && serves, quorum && rest) {
+            (true, _) => work,
+            (false, true) => member,
+            (false, false) => None,
+        };
+    }
+    let joins = quorum && !serves && !is_founding(graph, hood, vertex, budget);
+    match (vertex.serving, joins) {
+        (true, _) => work,
+        (false, true) => member,
+        (false, false) => None,
+    }
+}
+
+/// Is it created for the first time, together with the others of its budget?
+pub fn is_founding(graph: &Graph, hood: &Hood, vertex: &Vertex, budget: &str) -> bool {
+    let node = hood.nodes.get(&vertex.node);
+    let fact = |name| node.and_then(|node| node.facts.get(name)).and_then(serde_json::Value::as_i64);
+    !vertex.serving
+        && fact("generation").unwrap_or(0) == 0
+        && graph.founders.get(budget).is_some_and(|founders| {
+            founders.roles.contains(&vertex.role) && node.is_some_and(|node| founders.nodes.contains(&node.name))
+        })
+}
+
+/// Which budget keeps a vertex from beginning, if one does. A node that is out of service already may be worked on.
+pub(super) fn gate(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Option<Cause> {
+    role.takes.iter().find_map(|name| {
+        let token = token(graph, hood, vertex, name)?;
+        let nothing = Allowance::default();
+        let allowance = hood.budgets.get(name).unwrap_or(&nothing);
+        if allowance.has(vertex.node) {
+            None
+        } else if token.member && allowance.is_changing() {
+            Some(Cause::Member { budget: name.clone() })
+        } else if allowance.room(graph, name) == 0 {
+            Some(Cause::Budget { budget: name.clone() })
+        } else {
+            None
+        }
+    })
+}
+
+/// What a node that holds of a budget is to hold from now on.
+pub(super) fn recount(graph: &Graph, hood: &Hood, budget: &str, node: NodeId, token: Token) -> Option<Token> {
+    let of = graph.roles.values().filter(|role| role.takes.contains(budget));
+    let vertices: Vec<&Vertex> =
+        of.filter_map(|role| hood.at(&role.name, node)).filter(|vertex| !vertex.is_gone()).collect();
+    let failed = vertices.iter().any(|vertex| vertex.phase.state == State::Failed);
+    let goes_on = vertices.iter().any(|vertex| goes_on(hood, vertex));
+    (failed || goes_on).then_some(Token { failed, ..token })
+}
+
+/// Runs, or will without waiting for another node.
+fn goes_on(hood: &Hood, vertex: &Vertex) -> bool {
+    let mut at = vertex;
+    let mut seen = BTreeSet::new();
+    while seen.insert(at.id) {
+        match (at.phase.state, &at.cause) {
+            (State::Ready | State::Running, _) => return true,
+            (State::Blocked, _) if at.wake => return true,
+            (State::Blocked, Some(Cause::Vertex { vertex } | Cause::Before { vertex })) => {
+                match hood.vertices.get(vertex).filter(|above| above.node == at.node) {
+                    Some(above) => at = above,
+                    None => return false,
+                }
+            }
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Is a node out of service without holding anything: it serves and does not answer or take part, or with a quorum it is
+/// a founder that is being created, or failed at it.
+pub(super) fn is_down(graph: &Graph, hood: &Hood, budget: &str, node: NodeId) -> bool {
+    let Some(view) = hood.nodes.get(&node) else { return false };
+    if serves(graph, hood, budget, node) {
+        return !view.ready || view.standing != Standing::In;
+    }
+    graph.budgets.get(budget).is_some_and(|budget| budget.quorum)
+        && graph.disruptors(budget).filter_map(|role| hood.at(&role.name, node)).any(|vertex| {
+            matches!(vertex.phase.state, State::Ready | State::Running | State::Failed)
+                && is_founding(graph, hood, vertex, budget)
+        })
+}

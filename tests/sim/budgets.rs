@@ -1,0 +1,101 @@
+//! Budgets as the store would keep them, and invariant 8 by brute force.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine_core::budget::limit;
+use engine_core::id::{NodeId, VertexId};
+use engine_core::settle::Vertex;
+use engine_core::settle::allowance::{Allowance, Token, is_founding};
+use engine_core::state::{Goal, State};
+
+use crate::world::World;
+
+impl World {
+    /// As the store loads them.
+    pub(crate) fn budgets(&self) -> BTreeMap<String, Allowance> {
+        let mut budgets: BTreeMap<String, Allowance> = BTreeMap::new();
+        for ((budget, node), token) in &self.tokens {
+            budgets.entry(budget.clone()).or_default().held.insert(*node, *token);
+        }
+        for (name, budget) in &self.graph.budgets {
+            let nodes = self.graph.founders.get(name).map(|founders| &founders.nodes).into_iter().flatten();
+            let founders: Vec<NodeId> = nodes.map(|node| self.nodes[node]).collect();
+            let serving: BTreeSet<NodeId> =
+                self.disruptors(name).filter(|vertex| vertex.serving).map(|vertex| vertex.node).collect();
+            if budget.quorum {
+                let works: BTreeSet<NodeId> = self
+                    .disruptors(name)
+                    .filter(|v| matches!(v.phase.state, State::Ready | State::Running | State::Failed))
+                    .map(|vertex| vertex.node)
+                    .collect();
+                let missing = founders.into_iter().filter(|node| !serving.contains(node) && works.contains(node));
+                budgets.entry(name.clone()).or_default().down.extend(missing);
+            }
+        }
+        budgets
+    }
+
+    fn disruptors<'w>(&'w self, budget: &'w str) -> impl Iterator<Item = &'w Vertex> {
+        let disrupts = |role: &str| self.graph.roles.get(role).is_some_and(|role| role.disrupts.contains(budget));
+        self.present().filter(move |vertex| disrupts(&vertex.role))
+    }
+
+    pub(crate) fn give(&mut self, tokens: BTreeMap<(String, NodeId), Option<Token>>, free: &BTreeMap<String, usize>) {
+        for (place, token) in tokens {
+            match token {
+                Some(token) => {
+                    self.tokens.insert(place, token);
+                }
+                None => {
+                    self.tokens.remove(&place);
+                }
+            }
+        }
+        for (cause, count) in free {
+            let held = |vertex: &&Vertex| vertex.cause.as_ref().is_some_and(|by| by.to_string() == *cause);
+            let mut waiting: Vec<VertexId> =
+                self.vertices.values().filter(held).filter(|vertex| !vertex.wake).map(|vertex| vertex.id).collect();
+            waiting.sort_unstable();
+            for id in waiting.into_iter().take(*count) {
+                self.vertices.get_mut(&id).expect("a vertex").wake = true;
+            }
+        }
+    }
+
+    /// Invariant 8: nodes that serve and on which something of a budget runs, or failed, are no more than may be.
+    pub(crate) fn assert_budgets(&self) {
+        if self.graph.budgets.is_empty() {
+            return;
+        }
+        let hood = self.whole_hood();
+        for (name, budget) in &self.graph.budgets {
+            let out: BTreeSet<NodeId> =
+                self.disruptors(name).filter(|vertex| self.is_out(vertex, name)).map(|v| v.node).collect();
+            let limit = limit(budget, self.graph.members(name).len());
+            assert!(
+                out.len() <= limit,
+                "{} nodes of {name} are out of service, at most {limit} may be:\n{}",
+                out.len(),
+                self.table()
+            );
+            let changing = self
+                .disruptors(name)
+                .filter(|vertex| {
+                    budget.quorum && vertex.phase.state == State::Running && !self.serves(name, vertex.node)
+                })
+                .filter(|vertex| vertex.phase.goal == Goal::Present && !is_founding(&self.graph, &hood, vertex, name));
+            let changing: BTreeSet<NodeId> = changing.map(|vertex| vertex.node).collect();
+            assert!(changing.len() <= 1, "{} nodes join {name} at once:\n{}", changing.len(), self.table());
+        }
+    }
+
+    fn serves(&self, budget: &str, node: NodeId) -> bool {
+        self.disruptors(budget).any(|vertex| vertex.node == node && vertex.serving)
+    }
+
+    fn is_out(&self, vertex: &Vertex, budget: &str) -> bool {
+        let works = matches!(vertex.phase.state, State::Running | State::Failed);
+        let bound = self.graph.members(budget).iter().any(|name| self.nodes[name] == vertex.node);
+        works && bound && vertex.serving
+    }
+}
