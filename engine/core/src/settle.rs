@@ -5,6 +5,7 @@
 pub mod commit;
 pub mod hood;
 pub mod judge;
+mod leaver;
 mod scope;
 pub mod turn;
 
