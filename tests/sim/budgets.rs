@@ -62,6 +62,16 @@ impl World {
         }
     }
 
+    /// A job begins: does it take something that serves out of service?
+    pub(crate) fn disturb(&mut self, id: VertexId) {
+        let vertex = &self.vertices[&id];
+        if self.graph.budgets.keys().any(|budget| self.is_out(vertex, budget)) {
+            self.disturbing.insert(id);
+        } else {
+            self.disturbing.remove(&id);
+        }
+    }
+
     /// Invariant 8: nodes that serve and on which something of a budget runs, or failed, are no more than may be.
     pub(crate) fn assert_budgets(&self) {
         if self.graph.budgets.is_empty() {
@@ -69,8 +79,11 @@ impl World {
         }
         let hood = self.whole_hood();
         for (name, budget) in &self.graph.budgets {
-            let out: BTreeSet<NodeId> =
-                self.disruptors(name).filter(|vertex| self.is_out(vertex, name)).map(|v| v.node).collect();
+            let out: BTreeSet<NodeId> = self
+                .disruptors(name)
+                .filter(|vertex| self.disturbing.contains(&vertex.id) && self.is_out(vertex, name))
+                .map(|v| v.node)
+                .collect();
             let limit = limit(budget, self.graph.members(name).len());
             assert!(
                 out.len() <= limit,
@@ -95,7 +108,7 @@ impl World {
 
     fn is_out(&self, vertex: &Vertex, budget: &str) -> bool {
         let works = matches!(vertex.phase.state, State::Running | State::Failed);
-        let bound = self.graph.members(budget).iter().any(|name| self.nodes[name] == vertex.node);
-        works && bound && vertex.serving
+        let stays = |v: &Vertex| v.node == vertex.node && v.serving && v.phase.goal == Goal::Present;
+        works && vertex.serving && self.disruptors(budget).any(stays)
     }
 }

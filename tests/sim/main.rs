@@ -3,9 +3,10 @@
 //! `PLINTH_SEED=17 cargo test -p tests --test sim` replays one; `PLINTH_HISTORIES=5000` runs more of them.
 
 mod budgets;
+mod reads;
 mod world;
 
-use engine_core::testing::{Fixture, generate};
+use engine_core::testing::{Dice, Fixture, generate};
 use world::World;
 
 fn number(name: &str) -> Option<u64> {
@@ -66,7 +67,7 @@ fn nodes_come_and_go_and_a_choice_is_kept_while_it_may_be() {
             (a, b) = (1 + world.dice.below(4), if b == 0 { 0 } else { 1 + world.dice.below(3) });
             let mut fixture = generate(seed);
             fixture.nodes = Fixture::new(fixture.catalog.clone(), &[("a", a), ("b", b)]).nodes;
-            world.resize(fixture.compile().expect("it compiles").graph);
+            world.commit(fixture.compile().expect("it compiles").graph);
             world.settle();
             world.assert_converged();
             world.assert_choices_kept(&choices);
@@ -119,6 +120,53 @@ fn destroying_takes_everything_away() {
         }
         world.unbind_all();
         world.settle();
+        world.assert_gone();
+    });
+}
+
+/// Some milestones are not wanted any more, some wires are cut.
+fn rewire(fixture: &mut Fixture, dice: &mut Dice) {
+    for role in fixture.catalog.roles.values_mut() {
+        let wires: Vec<String> = role.doc.inputs.keys().filter(|name| name.starts_with("from_")).cloned().collect();
+        for wire in wires {
+            if dice.chance(15) {
+                role.doc.inputs.remove(&wire);
+            }
+        }
+        role.doc.requires.retain(|_| !dice.chance(15));
+    }
+    for workload in fixture.catalog.workloads.values_mut() {
+        for milestones in workload.roles.values_mut() {
+            milestones.retain(|_| !dice.chance(15));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_removed_before_everybody_let_go_of_it() {
+    histories(|seed| {
+        let mut world = world(seed);
+        world.failing = if world.dice.chance(50) { 10 } else { 0 };
+        for _ in 0..5 {
+            for _ in 0..world.dice.below(60) {
+                world.turn();
+            }
+            let mut fixture = generate(seed);
+            rewire(&mut fixture, &mut world.dice);
+            let sizes = [("a", 1 + world.dice.below(4)), ("b", 1 + world.dice.below(3))];
+            fixture.nodes = Fixture::new(fixture.catalog.clone(), &sizes).nodes;
+            // A wire can be all that pulled a role in.
+            if let Ok(compiled) = fixture.compile() {
+                world.commit(compiled.graph);
+            }
+        }
+        world.settle();
+        world.assert_causes();
+        world.heal();
+        world.assert_converged();
+        world.unbind_all();
+        world.settle();
+        world.heal();
         world.assert_gone();
     });
 }

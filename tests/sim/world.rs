@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use engine_core::budget::found;
 use engine_core::document::Object;
-use engine_core::graph::{Graph, Kind, Pairing, Source, VIRTUAL};
+use engine_core::graph::{Graph, GraphRole, Kind, Pairing, Source, VIRTUAL};
 use engine_core::id::{JobId, NodeId, VertexId};
 use engine_core::settle::allowance::{Allowance, Token};
 use engine_core::settle::commit::{concerned, keep_leavers};
@@ -19,6 +19,8 @@ use engine_core::value::{Layer, Layered};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::reads::Reads;
+
 /// A deployment in memory: what the store would hold, and the machines.
 pub(crate) struct World {
     pub(crate) dice: Dice,
@@ -30,12 +32,16 @@ pub(crate) struct World {
     tallies: HashMap<String, Tally>,
     /// Who holds of which budget.
     pub(crate) tokens: BTreeMap<(String, NodeId), Token>,
+    /// Vertices whose last job took something that served out of service.
+    pub(crate) disturbing: BTreeSet<VertexId>,
     /// Jobs that machines run or have run, until their report is recorded.
     jobs: BTreeMap<JobId, Claim>,
     /// How often each job was counted.
     counted: BTreeMap<JobId, u32>,
     /// What each vertex's machine holds.
     machine: HashMap<VertexId, String>,
+    /// Whose outputs are in what each vertex holds.
+    reads: Reads,
     /// Successful applies since the last change, by vertex.
     pub(crate) applies: HashMap<VertexId, u32>,
     /// Chance of a failure in percent.
@@ -56,9 +62,11 @@ impl World {
             vertices: HashMap::new(),
             tallies: HashMap::new(),
             tokens: BTreeMap::new(),
+            disturbing: BTreeSet::new(),
             jobs: BTreeMap::new(),
             counted: BTreeMap::new(),
             machine: HashMap::new(),
+            reads: Reads::default(),
             applies: HashMap::new(),
             failing: 0,
             crashing: 0,
@@ -170,6 +178,7 @@ impl World {
     }
 
     fn write(&mut self, written: Written) {
+        let mut moved = Vec::new();
         for vertex in written.vertices {
             assert_eq!(vertex.phase.is_stale(), vertex.since.is_some(), "stale exactly while since is set: {vertex:?}");
             assert_eq!(
@@ -179,8 +188,12 @@ impl World {
             );
             let quiet = vertex.phase.state != State::Gone || !vertex.wake && vertex.cause.is_none();
             assert!(quiet, "what is gone asks for nothing any more: {vertex:?}");
+            let left = vertex.phase.state == State::Gone && self.machine.contains_key(&vertex.id);
+            assert!(!left, "{} is gone and was not removed", vertex.role);
+            moved.push(vertex.id);
             self.vertices.insert(vertex.id, vertex);
         }
+        self.reads.moved(&self.graph, &self.vertices, &self.nodes, &moved);
         for (role, delta) in written.tallies {
             self.tallies.entry(role).or_default().shift(Tally::default(), delta);
         }
@@ -190,7 +203,12 @@ impl World {
             }
         }
         for claim in written.claims {
-            self.nothing_stale_above(&claim);
+            if claim.remove {
+                self.nobody_reads(claim.vertex);
+            } else {
+                self.nothing_stale_above(&claim);
+                self.disturb(claim.vertex);
+            }
             self.jobs.insert(claim.job, claim);
         }
         let mut tallies: HashMap<String, Tally> = HashMap::new();
@@ -208,17 +226,22 @@ impl World {
     fn nothing_stale_above(&self, claim: &Claim) {
         let mut queue = vec![claim.vertex];
         let mut seen = BTreeSet::new();
-        let removing = claim.remove;
+        let group_of = |node: NodeId| {
+            let name = self.nodes.iter().find(|(_, id)| **id == node).map(|(name, _)| name);
+            name.and_then(|name| self.graph.nodes.get(name)).map(|node| &node.group)
+        };
+        let is_gathered = |role: &GraphRole, parent: &Vertex| match &role.kind {
+            Kind::Gather { group: Some(group), .. } => group_of(parent.node) == Some(group),
+            _ => true,
+        };
         while let Some(id) = queue.pop() {
             let vertex = &self.vertices[&id];
-            if removing {
-                return;
-            }
             let Some(role) = self.graph.roles.get(&vertex.role) else { continue };
             for edge in role.parents.iter().filter(|edge| !edge.is_soft()) {
                 let on = |parent: &&Vertex| match edge.pairing {
                     Pairing::Same => parent.node == vertex.node,
-                    Pairing::FromVirtual | Pairing::All => true,
+                    Pairing::All => is_gathered(role, parent),
+                    Pairing::FromVirtual => true,
                     Pairing::Chosen => false,
                 };
                 for parent in self.vertices.values().filter(|parent| parent.role == edge.parent).filter(on) {
@@ -229,6 +252,15 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// Invariant 9: whoever read this leaver has let go of it, or is gone.
+    fn nobody_reads(&self, leaver: VertexId) {
+        if let Some(reader) = self.reads.reader_of(&self.graph, &self.vertices, leaver) {
+            let (leaver, reader) = (&self.vertices[&leaver], &self.vertices[&reader]);
+            let says = format!("{}, which is {} with goal {:?}", reader.role, reader.phase.state, reader.phase.goal);
+            panic!("{} is removed while it is read by {says}:\n{}", leaver.role, self.table());
         }
     }
 
@@ -293,10 +325,12 @@ impl World {
         for report in &reports {
             *self.counted.entry(report.job).or_default() += 1;
             let vertex = report.vertex;
-            if report.result.is_ok() && !self.jobs[&report.job].remove {
-                *self.applies.entry(vertex).or_default() += 1;
+            let removed = self.jobs.remove(&report.job).expect("a job").remove;
+            match (&report.result, removed) {
+                (Ok(_), true) => drop(self.machine.remove(&vertex)),
+                (Ok(_), false) => *self.applies.entry(vertex).or_default() += 1,
+                (Err(_), _) => {}
             }
-            self.jobs.remove(&report.job);
         }
         self.write(written);
         true
@@ -305,13 +339,13 @@ impl World {
     /// What the machine did for a job: decided by the job id, so that asking again gives the same answer.
     fn perform(&mut self, job: JobId) -> Report {
         let claim = self.jobs[&job].clone();
-        if claim.remove {
-            return Report { job, vertex: claim.vertex, result: Ok(Object::new()) };
-        }
         let mut dice = Dice::new(u64::try_from(job.0.as_u128()).unwrap_or(u64::MAX).wrapping_mul(0x9E37_79B9));
         if dice.chance(self.failing) {
             let failure = Failure { code: "step-failed".to_owned(), message: String::new() };
             return Report { job, vertex: claim.vertex, result: Err(failure) };
+        }
+        if claim.remove {
+            return Report { job, vertex: claim.vertex, result: Ok(Object::new()) };
         }
         self.machine.insert(claim.vertex, claim.frozen.digest.clone());
         let role = &self.graph.roles[&self.vertices[&claim.vertex].role];
@@ -360,8 +394,8 @@ impl World {
         true
     }
 
-    /// Commits the same roles over other nodes: some come, some leave, all others are judged anew where they read them.
-    pub(crate) fn resize(&mut self, mut graph: Graph) {
+    /// Commits another graph: some vertices come, some leave, all others are judged anew where they read them.
+    pub(crate) fn commit(&mut self, mut graph: Graph) {
         found(Some(&self.graph), &mut graph, |role, node| {
             self.at(role, node).is_some_and(|id| self.vertices[&id].serving)
         });
@@ -513,6 +547,7 @@ impl World {
             let true_now = match kind {
                 "v" | "s" => self.vertices.values().any(|v| v.id.to_string() == rest && v.phase.is_stale()),
                 "r" => self.tallies.get(rest).is_some_and(|tally| tally.stale > 0),
+                "l" => self.tallies.get(rest).is_some_and(|tally| tally.leaving > 0),
                 "a" => self.tallies.get(rest).is_none_or(|tally| tally.active == 0),
                 "b" => hood.budgets.get(rest).is_some_and(|allowance| allowance.room(&self.graph, rest) == 0),
                 "m" => hood.budgets.get(rest).is_some_and(Allowance::is_changing),

@@ -68,7 +68,7 @@ impl Output {
     pub(crate) fn fits(self, command: &Command) -> bool {
         match self {
             Self::Dot | Self::Mermaid | Self::Svg => matches!(command, Command::Graph { .. }),
-            Self::Markdown => matches!(command, Command::Plan { .. }),
+            Self::Markdown => matches!(command, Command::Plan { .. } | Command::Scale { plan_only: true, .. }),
             Self::Table | Self::Json | Self::Yaml | Self::Name => true,
         }
     }
@@ -126,6 +126,29 @@ pub(crate) enum Command {
         /// A plan that was kept: exactly this is done, or nothing.
         #[arg(long, value_name = "PLAN")]
         plan: Option<PathBuf>,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        /// Follow until everything is active, or something failed.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Commit a deployment with another number of nodes in a group, after showing what that does.
+    ///
+    /// What is committed is the document in force with another `count` of the group. New nodes are made and joined; of
+    /// those that are too many the newest leave: what reads them goes on without them, then they are taken apart.
+    #[command(after_help = "Examples:\n  plinth scale blue members 5 --plan-only   what it would do\n  \
+        plinth scale blue members 5 --yes --wait\n  plinth scale blue members 3")]
+    Scale {
+        /// The deployment.
+        name: String,
+        /// The group; its nodes come from a provider or a selection.
+        group: String,
+        /// How many nodes it is to have.
+        count: u32,
+        /// Show the plan and change nothing.
+        #[arg(long, conflicts_with_all = ["yes", "wait"])]
+        plan_only: bool,
         /// Do not ask.
         #[arg(short, long)]
         yes: bool,

@@ -1,4 +1,4 @@
-//! `plinth plan`, `apply` and `destroy`.
+//! `plinth plan`, `apply`, `scale` and `destroy`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{Output, Until, What};
 use crate::output::{CliError, Context, confirm, document, print};
-use crate::status;
+use crate::{scale, status};
 
 /// `plinth plan`.
 pub(crate) async fn plan(
@@ -21,17 +21,22 @@ pub(crate) async fn plan(
 ) -> Result<ExitCode, CliError> {
     let document = document(file)?;
     let plans = context.client.plan(&document).await?;
-    warn(&plans);
     if let Some(path) = out {
         let saved = Saved { plan_file: PLAN_FILE, document, plans: plans.clone() };
         let failed = |source| CliError::Write { path: path.to_owned(), source };
         let text = serde_json::to_string_pretty(&saved).map_err(|error| failed(error.into()))?;
         std::fs::write(path, text + "\n").map_err(failed)?;
     }
+    shown(context, &plans, detailed)
+}
+
+/// Plans as the answer of a command.
+fn shown(context: &Context, plans: &[Applied], detailed: bool) -> Result<ExitCode, CliError> {
+    warn(plans);
     if context.output == Output::Markdown {
         print(&plans.iter().map(|one| render::markdown(&one.plan)).collect::<Vec<_>>().join("\n"))?;
     } else {
-        context.print(&plans, || names(&plans), || text(&plans))?;
+        context.print(&plans, || names(plans), || text(plans))?;
     }
     let (allowed, empty) = (plans.iter().all(|one| one.plan.is_allowed()), plans.iter().all(|one| one.plan.is_empty()));
     Ok(match (allowed, empty) {
@@ -74,11 +79,54 @@ pub(crate) async fn apply(context: &Context, what: &What, yes: bool, wait: bool)
         }
     };
     let exactly = matches!(what, What::Plan(_));
+    commit(context, document, plans, exactly, How { plan_only: false, yes, wait }).await
+}
+
+/// How a change is carried out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    /// Show the plan, and no more.
+    pub(crate) plan_only: bool,
+    /// Do not ask.
+    pub(crate) yes: bool,
+    /// Follow to the end.
+    pub(crate) wait: bool,
+}
+
+/// `plinth scale`.
+pub(crate) async fn scale(
+    context: &Context,
+    name: &str,
+    group: &str,
+    count: u32,
+    how: How,
+) -> Result<ExitCode, CliError> {
+    let detail = context.client.deployment(name).await?;
+    let revision = detail.deployment.revision;
+    let document = scale::scaled(detail, group, count)?;
+    let mut plans = context.client.plan(&document).await?;
+    if how.plan_only {
+        return shown(context, &plans, false);
+    }
+    // The document is that of this revision: if somebody has committed since, theirs stays.
+    for one in &mut plans {
+        one.revision = revision;
+    }
+    commit(context, document, plans, false, how).await
+}
+
+async fn commit(
+    context: &Context,
+    document: Document,
+    plans: Vec<Applied>,
+    exactly: bool,
+    how: How,
+) -> Result<ExitCode, CliError> {
     show(context, &plans)?;
     if plans.iter().any(|one| !one.plan.is_allowed()) {
         return Err(CliError::Refused);
     }
-    if !yes && plans.iter().any(|one| !one.plan.is_empty()) {
+    if !how.yes && plans.iter().any(|one| !one.plan.is_empty()) {
         confirm("Apply this?")?;
     }
     let seen = |one: &Applied| Seen {
@@ -92,7 +140,7 @@ pub(crate) async fn apply(context: &Context, what: &What, yes: bool, wait: bool)
     let changes = exactly || plans.iter().any(|one| one.changed);
     let applied = if changes { context.client.apply(document, seen).await? } else { plans };
     told(context, &applied)?;
-    if wait {
+    if how.wait {
         for one in &applied {
             status::follow(context, &one.deployment, Until::Active, None).await?;
         }

@@ -14,6 +14,7 @@ mod local;
 mod moves;
 mod nodes;
 mod output;
+mod scale;
 mod serve;
 mod show;
 mod simulate;
@@ -75,6 +76,10 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         }
         Command::Apply { file, plan, yes, wait } => {
             deploy::apply(context, &args::What::of(file, plan), yes, wait).await
+        }
+        Command::Scale { name, group, count, plan_only, yes, wait } => {
+            let how = deploy::How { plan_only, yes, wait };
+            deploy::scale(context, &name, &group, count, how).await
         }
         Command::Destroy { name, yes, wait } => deploy::destroy(context, &name, yes, wait).await,
         Command::Status { name, watch } => status::status(context, &name, watch).await,

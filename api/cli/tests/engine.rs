@@ -143,6 +143,51 @@ async fn a_plan_has_three_exit_codes_and_apply_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_scaled_by_its_committed_document() {
+    let (database, recorder, running) = blue().await;
+    database
+        .run(
+            r#"update revision set document = '{"deployment": "blue", "workload": "w",
+               "nodes": {"g": {"provider": "lab"}, "h": ["x", "y"]}}'"#,
+        )
+        .await;
+    let plan = plinth(Some(&running), &["scale", "blue", "g", "5", "--plan-only"]).await;
+    assert_eq!(plan.code, Some(0), "{}", plan.stderr);
+    assert!(plan.stdout.starts_with("Plan for blue: 1 to create"), "{}", plan.stdout);
+    let file = "blue at revision 1 with 5 in g";
+    assert_eq!(recorder.taken(), [format!("plan {file}")]);
+
+    let asked = plinth(Some(&running), &["scale", "blue", "g", "5"]).await;
+    assert!(asked.code == Some(1) && asked.stderr.contains("[not-confirmed]"), "{}", asked.stderr);
+    let scaled = plinth(Some(&running), &["scale", "blue", "g", "5", "--yes"]).await;
+    assert_eq!(scaled.code, Some(0), "{}", scaled.stderr);
+    assert!(scaled.stdout.ends_with("blue: committed as revision 1\n"), "{}", scaled.stdout);
+    assert_eq!(recorder.taken().pop().expect("asked"), format!("apply {file} [\"blue 1 false\"] by ann"));
+
+    let table: [(&[&str], i32, &str); 5] = [
+        (
+            &["scale", "blue", "h", "5", "--yes"],
+            1,
+            "[not-scalable] cannot change how many nodes group `h` of blue has: the document names its nodes: x, y",
+        ),
+        (&["scale", "blue", "none", "5", "--yes"], 1, "it binds nodes to: g, h"),
+        (&["scale", "red", "g", "5", "--yes"], 3, "[unknown-deployment]"),
+        (&["scale", "blue", "g", "-1"], 2, "-1"),
+        (&["scale", "blue", "g", "5", "--plan-only", "--yes"], 2, "--yes"),
+    ];
+    for (args, code, said) in table {
+        let output = plinth(Some(&running), args).await;
+        assert_eq!(output.code, Some(code), "{args:?}: {}", output.stderr);
+        assert!(output.stderr.contains(said), "{args:?}: {}", output.stderr);
+    }
+    database.run("update deployment set state = 'destroying'").await;
+    let late = plinth(Some(&running), &["scale", "blue", "g", "5", "--yes"]).await;
+    assert!(late.code == Some(1) && late.stderr.contains("it is being destroyed"), "{}", late.stderr);
+    assert!(recorder.taken().is_empty(), "nothing was asked for");
+    running.stop().await.expect("stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_ends_with_what_happened() {
     let (database, _, running) = blue().await;
     let wait = ["wait", "blue", "--for", "active", "--timeout", "1s"];

@@ -178,6 +178,7 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
         policy: document.policy.clone(),
         exports,
         parameters,
+        dropped: BTreeMap::new(),
     };
     Ok(Compiled { graph, warnings: findings.sorted() })
 }

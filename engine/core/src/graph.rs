@@ -57,6 +57,10 @@ pub struct Graph {
     pub exports: BTreeMap<String, (RoleName, String)>,
     /// The parameters, with defaults.
     pub parameters: Value,
+    /// By reader, data edges of former revisions that this one does not draw any more. A reader that has not run since
+    /// still holds what it read, so those who leave wait for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<RoleName, BTreeSet<Edge>>,
 }
 
 /// What was bound while nothing of a budget served yet. Its first creation takes nothing of the budget.
@@ -403,6 +407,13 @@ impl Graph {
         self.roles
             .values()
             .flat_map(move |role| role.parents.iter().filter(move |edge| edge.parent == parent).map(move |e| (role, e)))
+    }
+
+    /// Who may hold what a role told: its children, and those that were before they were wired otherwise.
+    pub fn readers<'a>(&'a self, parent: &'a str) -> impl Iterator<Item = (&'a GraphRole, &'a Edge)> {
+        let dropped = self.dropped.iter().filter_map(|(child, edges)| Some((self.roles.get(child)?, edges)));
+        let dropped = dropped.flat_map(|(child, edges)| edges.iter().map(move |edge| (child, edge)));
+        self.children(parent).chain(dropped.filter(move |(_, edge)| edge.parent == parent))
     }
 
     /// Number of vertices.

@@ -6,6 +6,7 @@ pub mod allowance;
 pub mod commit;
 pub mod hood;
 pub mod judge;
+mod leaver;
 mod scope;
 pub mod turn;
 

@@ -232,7 +232,7 @@ impl<'a> Predictor<'a> {
                 Choice::None if self.input.seen(&role.name, node).is_some() => Predicted::Same,
                 Choice::None | Choice::Anew => Predicted::Unsure(address(VIRTUAL, helper)),
             },
-            Source::At { role: supplier, output, path } => self.at(role, name, node, supplier, output, path),
+            Source::At { role: supplier, output, path } => self.at(supplier, output, path),
             Source::Node { fact, path } => {
                 let facts = self.input.nodes.get(node).map(|node| &node.facts);
                 let value = facts.and_then(|facts| at_path(facts.get(fact)?, path));
@@ -312,21 +312,16 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// What was read at the chosen node stays, while some instance says it.
-    fn at(&self, role: &'a GraphRole, name: &str, node: &str, of: &str, output: &str, path: &[String]) -> Predicted {
-        let before = self.input.seen(&role.name, node).and_then(|seen| seen.inputs.get(name));
-        let bound = self.input.desired.roles.get(of).into_iter().flat_map(|of| &of.bound);
-        let mut unsure = None;
-        for at in bound {
-            match self.output(of, at, Some(output), path, None) {
-                Predicted::Known(value, by) if Some(&value) == before => return Predicted::Known(value, by),
-                Predicted::Known(_, by) | Predicted::Changed(by) | Predicted::Unsure(by) => {
-                    unsure = unsure.or(Some(by));
-                }
-                Predicted::Same => {}
-            }
+    /// When it is judged all instances rest, and the first by name is taken.
+    fn at(&self, of: &str, output: &str, path: &[String]) -> Predicted {
+        let takes_part = |node: &&NodeName| !self.input.nodes.get(*node).is_some_and(|node| node.aside);
+        let first = |graph: &'a Graph| graph.roles.get(of).and_then(|role| role.bound.iter().find(takes_part));
+        let was = self.input.current.and_then(|current| first(current.graph));
+        let Some(is) = first(self.input.desired) else { return Predicted::Unsure(of.to_owned()) };
+        match self.output(of, is, Some(output), path, None) {
+            Predicted::Same if was != Some(is) => Predicted::Unsure(address(is, of)),
+            other => other,
         }
-        Predicted::Unsure(unsure.unwrap_or_else(|| of.to_owned()))
     }
 
     fn gather(&self, helper: &'a GraphRole, of: &'a Gathered, map: bool, group: Option<&str>) -> Predicted {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Cause, Hood, Vertex};
 use crate::budget::limit;
 use crate::document::Budget;
-use crate::graph::{Graph, GraphRole};
+use crate::graph::{Graph, GraphRole, NodeName};
 use crate::id::NodeId;
 use crate::settle::hood::Standing;
 use crate::state::{Goal, State};
@@ -74,16 +74,17 @@ pub(super) fn token(graph: &Graph, hood: &Hood, vertex: &Vertex, budget: &str) -
     let (work, member) = (Some(Token::default()), Some(Token { member: true, ..Token::default() }));
     let serves = serves(graph, hood, budget, vertex.node);
     if vertex.phase.goal == Goal::Absent {
-        let others = graph.disruptors(budget).flat_map(|role| &role.bound);
-        let (mut stays, mut rest) = (false, false);
-        for other in others {
-            stays |= *other == node.name;
-            rest |= *other != node.name;
-        }
-        return match (stays && serves, quorum && rest) {
-            (true, _) => work,
-            (false, true) => member,
-            (false, false) => None,
+        let stays = |role: &GraphRole| {
+            let there = hood.at(&role.name, vertex.node);
+            there.is_some_and(|there| there.serving && there.phase.goal == Goal::Present)
+        };
+        let is_other = |other: &NodeName| *other != node.name;
+        return if graph.disruptors(budget).any(stays) {
+            work
+        } else if quorum && graph.disruptors(budget).flat_map(|role| &role.bound).any(is_other) {
+            member
+        } else {
+            None
         };
     }
     let joins = quorum && !serves && !is_founding(graph, hood, vertex, budget);

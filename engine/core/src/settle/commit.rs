@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Gathered, Graph, GraphRole, Kind, NodeName, RoleName, Source};
+use crate::graph::{Edge, Gathered, Graph, GraphRole, Kind, NodeName, RoleName, Source, Why};
 
 /// Vertices that a commit concerns, by role and node name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,14 +110,20 @@ fn same_source(old: &Source, new: &Source, node: &str, graphs: (Option<&Graph>, 
     }
 }
 
-/// Who feeds a helper; empty for roles with work.
+/// Who feeds a helper, or may be the one at whose node a role is performed; empty for other roles with work.
 fn members<'g>(graph: Option<&'g Graph>, role: &'g GraphRole) -> BTreeSet<&'g str> {
     let Some(graph) = graph else { return BTreeSet::new() };
     let in_group = |node: &str, group: &Option<String>| {
         group.as_ref().is_none_or(|group| graph.nodes.get(node).is_some_and(|node| node.group == *group))
     };
     match &role.kind {
-        Kind::Work => BTreeSet::new(),
+        Kind::Work => {
+            let there = role.inputs.values().find_map(|input| match &input.source {
+                Source::At { role, .. } => graph.roles.get(role),
+                _ => None,
+            });
+            there.into_iter().flat_map(|role| &role.bound).map(String::as_str).collect()
+        }
         Kind::Gather { of: Gathered::Fact { .. }, group, .. } => {
             graph.nodes.keys().filter(|node| in_group(node, group)).map(String::as_str).collect()
         }
@@ -132,7 +138,8 @@ fn members<'g>(graph: Option<&'g Graph>, role: &'g GraphRole) -> BTreeSet<&'g st
     }
 }
 
-/// Takes over from the old graph the roles that only have leavers any more, so that they leave in order.
+/// Takes over from the old graph what those who leave need, so that they leave in order: roles that have no other
+/// vertices any more, and edges to readers that are wired otherwise now.
 pub fn keep_leavers(old: &Graph, new: &mut Graph) {
     for name in &old.order {
         if let Some(role) = old.roles.get(name)
@@ -142,4 +149,33 @@ pub fn keep_leavers(old: &Graph, new: &mut Graph) {
             new.order.push(name.clone());
         }
     }
+    let mut dropped: Vec<(&RoleName, &Edge)> = Vec::new();
+    for (name, role) in &old.roles {
+        let edges = role.parents.iter().filter(|edge| matches!(edge.why, Why::Data { .. }));
+        dropped.extend(edges.chain(old.dropped.get(name).into_iter().flatten()).map(|edge| (name, edge)));
+    }
+    for (child, edge) in dropped {
+        let drawn = |other: &Edge| !other.is_soft() && (&other.parent, other.pairing) == (&edge.parent, edge.pairing);
+        let is_drawn = new.roles.get(child).is_none_or(|role| role.parents.iter().any(drawn));
+        // Where the new graph has it the other way round, the order of those who leave is the new one.
+        if !is_drawn && new.roles.contains_key(&edge.parent) && !is_above(new, child, &edge.parent) {
+            new.dropped.entry(child.clone()).or_default().insert(edge.clone());
+        }
+    }
+}
+
+/// Does one role stand above another, over drawn and dropped edges?
+fn is_above(graph: &Graph, upper: &str, lower: &str) -> bool {
+    let (mut queue, mut seen) = (vec![lower], BTreeSet::new());
+    while let Some(role) = queue.pop() {
+        if role == upper {
+            return true;
+        }
+        if seen.insert(role) {
+            let drawn = graph.roles.get(role).into_iter().flat_map(|role| &role.parents);
+            let edges = drawn.chain(graph.dropped.get(role).into_iter().flatten());
+            queue.extend(edges.filter(|edge| !edge.is_soft()).map(|edge| edge.parent.as_str()));
+        }
+    }
+    false
 }

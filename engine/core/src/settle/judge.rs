@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Cause, Hood, NodeView, Vertex, allowance};
+use super::{Cause, Hood, NodeView, Vertex, allowance, leaver};
 use crate::digest;
 use crate::document::{At, Object, OnChange};
 use crate::effect::EffectKind;
@@ -62,7 +62,7 @@ pub fn judge(graph: &Graph, hood: &Hood, vertex: &Vertex) -> Verdict {
         return Verdict::Hold(cause);
     }
     if vertex.phase.goal == Goal::Absent {
-        return match readers(graph, hood, vertex) {
+        return match leaver::reader(graph, hood, vertex) {
             Some(cause) => Verdict::Hold(cause),
             None => begin(graph, hood, vertex, role, Frozen::default()),
         };
@@ -187,11 +187,11 @@ fn above(hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Option<Cause> {
     })
 }
 
-fn stale_at(hood: &Hood, role: &str, node: NodeId) -> Option<Cause> {
+pub(super) fn stale_at(hood: &Hood, role: &str, node: NodeId) -> Option<Cause> {
     hood.at(role, node).filter(|vertex| vertex.phase.holds_readers()).map(|vertex| Cause::Vertex { vertex: vertex.id })
 }
 
-fn stale_anywhere(hood: &Hood, role: &str) -> Option<Cause> {
+pub(super) fn stale_anywhere(hood: &Hood, role: &str) -> Option<Cause> {
     (hood.tally(role).stale > 0).then(|| {
         // A role of the deployment has one instance: name it, that is nearer than its role.
         match hood.on_virtual(role) {
@@ -235,37 +235,6 @@ pub(super) fn moves(hood: &Hood, vertex: &Vertex) -> bool {
             Some(Cause::Leaving { .. } | Cause::NoneActive { .. }) | None => return true,
         }
     }
-}
-
-/// A leaver goes when everybody who read it is gone, or rests and so was judged without it.
-fn readers(graph: &Graph, hood: &Hood, vertex: &Vertex) -> Option<Cause> {
-    let mut queue: Vec<&str> = vec![&vertex.role];
-    while let Some(parent) = queue.pop() {
-        for (child, edge) in graph.children(parent) {
-            if edge.is_soft() {
-                continue;
-            }
-            let held = if edge.pairing == Pairing::Same && parent == vertex.role {
-                let reader = hood.at(&child.name, vertex.node).filter(|reader| reader.phase.is_stale());
-                reader.map(|reader| Cause::Vertex { vertex: reader.id })
-            } else {
-                let tally = hood.tally(&child.name);
-                if tally.leaving > 0 {
-                    Some(Cause::Leaving { role: child.name.clone() })
-                } else {
-                    stale_anywhere(hood, &child.name)
-                }
-            };
-            if held.is_some() {
-                return held;
-            }
-            // Whoever reads through a helper reads the leaver too.
-            if child.kind != Kind::Work {
-                queue.push(&child.name);
-            }
-        }
-    }
-    None
 }
 
 fn work(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Verdict {

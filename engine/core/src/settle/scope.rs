@@ -25,7 +25,7 @@ impl Scope {
         let mut scope = Self::default();
         let mut judged = concerned.clone();
         for role in concerned {
-            judged.extend(graph.children(role).map(|(child, _)| child.name.clone()));
+            judged.extend(graph.readers(role).map(|(child, _)| child.name.clone()));
         }
         for name in &judged {
             scope.roles.insert(name.clone());
@@ -43,9 +43,9 @@ impl Scope {
     }
 }
 
-/// Parents and children.
+/// Parents, children, and who was a child in a former revision.
 fn near<'a>(graph: &'a Graph, name: &'a str) -> impl Iterator<Item = RoleName> + 'a {
     let parents =
         graph.roles.get(name).into_iter().flat_map(|role| role.parents.iter().map(|edge| edge.parent.clone()));
-    parents.chain(graph.children(name).map(|(child, _)| child.name.clone()))
+    parents.chain(graph.readers(name).map(|(child, _)| child.name.clone()))
 }

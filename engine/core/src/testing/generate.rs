@@ -130,6 +130,12 @@ fn role(dice: &mut Dice, name: &str, on_virtual: bool, before: &[Drawn]) -> Valu
     if dice.chance(20) {
         inputs.insert("addresses".to_owned(), json!({"schema": {}, "from": "map node.address"}));
     }
+    let places: Vec<&Drawn> = before.iter().filter(|role| role.bound.contains("a")).collect();
+    let place = dice.pick(&places).filter(|_| on_virtual && dice.chance(25)).map(|place| place.name.clone());
+    if let Some(place) = &place {
+        let output = if dice.chance(50) { "found" } else { "told" };
+        inputs.insert("there".to_owned(), json!({"schema": {}, "from": format!("at {place}.{output}")}));
+    }
     let mut uses = Map::new();
     if !on_virtual && dice.chance(25) {
         uses.insert("own".to_owned(), json!({"role": "private", "with": {"given": "{{ set }}"}}));
@@ -141,6 +147,9 @@ fn role(dice: &mut Dice, name: &str, on_virtual: bool, before: &[Drawn]) -> Valu
         "inputs": inputs, "uses": uses, "destructive": dice.chance(5),
         "outputs": {"told": {"schema": {}, "value": "{{ set }}"}},
     });
+    if let Some(place) = place {
+        role["at"] = json!(format!("one {place}"));
+    }
     if dice.chance(75) {
         role["apply"] = json!([{"unit": {"name": format!("{name}.service"), "restart_for": ["set"]}}]);
         role["outputs"]["found"] = json!({"schema": {}});

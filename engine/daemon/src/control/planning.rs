@@ -204,6 +204,7 @@ fn is_same(current: &Current, document: &Value, graph: &Graph, contents: &BTreeM
     let mut committed = current.graph.clone();
     committed.roles.retain(|name, _| graph.roles.contains_key(name));
     committed.order.retain(|name| graph.roles.contains_key(name));
+    committed.dropped.clear();
     let hash = |role: &CatalogRole| digest::of(&json!(role));
     current.state == "active"
         && current.document == *document

@@ -170,6 +170,10 @@ fn read(graph: &Graph, source: &Source, node: &str, above: &Vertices) -> Option<
             strongest([base.as_ref(), group, nodes.get(node)].into_iter().flatten()).map(|found| found.value.clone())
         }
         Source::ByGroup { groups } => read(graph, groups.get(&graph.nodes[node].group)?, node, above),
-        Source::At { .. } | Source::Deployment { .. } | Source::Import { .. } => None,
+        Source::At { role, output: name, .. } => {
+            let first = above.get(role)?.keys().next()?;
+            output(role, first, &Some(name.clone()))
+        }
+        Source::Deployment { .. } | Source::Import { .. } => None,
     }
 }
