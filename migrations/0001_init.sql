@@ -72,7 +72,10 @@ create table node (
     machine_id    text,
     incarnation   text,
     facts         jsonb not null default '{}',
+    -- How often it was redeployed since its deployment was; the fact `generation`.
     generation    integer not null default 0,
+    -- To be emptied: made again by its provider, or rid of all that stands on it. Nothing is started on it until then.
+    rebuild       boolean not null default false,
     -- The engine that works on its life cycle, and until when nobody else may.
     engine_id     uuid,
     next_try_at   timestamptz,
@@ -86,7 +89,8 @@ create unique index node_address_taken on node (address, port) where state not i
 create index node_of_deployment on node (deployment_id);
 create index node_down on node (deployment_id) where state not in ('up', 'virtual', 'gone') or standing <> 'in';
 create index node_of_machine on node (machine_id) where state not in ('gone', 'virtual');
-create index node_in_work on node (state, next_try_at) where state in ('creating', 'joining', 'unreachable', 'leaving');
+create index node_in_work on node (state, next_try_at) 
+    where state in ('creating', 'joining', 'unreachable', 'leaving') or rebuild;
 
 -- Indices of created nodes are never used twice in a deployment.
 create table node_index (

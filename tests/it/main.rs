@@ -11,6 +11,8 @@ mod converge;
 mod database;
 mod hosts;
 mod lab;
+mod redeploy;
 mod roles;
 mod rollout;
+mod second_day;
 mod takeover;

@@ -1,6 +1,8 @@
 //! The whole engine's decisions without a database: turns over loaded neighbourhoods, a machine that remembers what
 //! was applied, crashes between any two writes, failures, changes. `PLINTH_SEED=n` replays one history.
 
+mod anew;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use engine_core::budget::found;
@@ -38,6 +40,10 @@ pub(crate) struct World {
     machine: HashMap<VertexId, String>,
     /// Successful applies since the last change, by vertex.
     pub(crate) applies: HashMap<VertexId, u32>,
+    /// How often each machine was made anew.
+    generations: BTreeMap<NodeId, u32>,
+    /// Jobs whose machine was taken away from under them, with their claims.
+    abandoned: BTreeMap<JobId, Claim>,
     /// Chance of a failure in percent.
     pub(crate) failing: usize,
     /// Chance in percent that a turn's writes are lost with the engine.
@@ -60,6 +66,8 @@ impl World {
             counted: BTreeMap::new(),
             machine: HashMap::new(),
             applies: HashMap::new(),
+            generations: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
             failing: 0,
             crashing: 0,
         };
@@ -89,7 +97,10 @@ impl World {
 
     fn view(&self, name: &str, id: NodeId) -> NodeView {
         let group = self.graph.nodes.get(name).map(|node| node.group.clone()).unwrap_or_default();
-        let facts = json!({"name": name, "address": format!("10.0.0.{}", id.0.as_u128() % 250)});
+        let generation = self.generations.get(&id).copied().unwrap_or_default();
+        // A machine that is made anew may come back under another address, or under the same.
+        let address = format!("10.0.{}.{}", generation / 2, id.0.as_u128() % 250);
+        let facts = json!({"name": name, "address": address, "generation": generation});
         let Value::Object(facts) = facts else { unreachable!("an object") };
         NodeView { id, name: name.to_owned(), group, standing: Standing::In, ready: true, facts }
     }
@@ -189,6 +200,10 @@ impl World {
                 vertex.wake = true;
             }
         }
+        for job in written.abandoned {
+            let claim = self.jobs.remove(&job).expect("what is abandoned ran");
+            self.abandoned.insert(job, claim);
+        }
         for claim in written.claims {
             self.nothing_stale_above(&claim);
             self.jobs.insert(claim.job, claim);
@@ -262,6 +277,10 @@ impl World {
             woken.iter().chain(&ready).copied().chain(reports.iter().map(|report| report.vertex)).collect();
         let graph = self.graph.clone();
         let mut turn = Turn::new(&graph, self.load(&concerned));
+        for (job, claim) in &self.abandoned {
+            let late = Report { job: *job, vertex: claim.vertex, result: Ok(Object::new()) };
+            assert!(!turn.report(&late), "what comes of a machine that is not there any more is refused");
+        }
         for report in &reports {
             assert!(turn.report(report), "the report of a job that runs is taken");
             assert!(!turn.report(report), "the same report again is refused");
@@ -513,6 +532,7 @@ impl World {
             let true_now = match kind {
                 "v" | "s" => self.vertices.values().any(|v| v.id.to_string() == rest && v.phase.is_stale()),
                 "r" => self.tallies.get(rest).is_some_and(|tally| tally.stale > 0),
+                "l" => self.tallies.get(rest).is_some_and(|tally| tally.leaving > 0),
                 "a" => self.tallies.get(rest).is_none_or(|tally| tally.active == 0),
                 "b" => hood.budgets.get(rest).is_some_and(|allowance| allowance.room(&self.graph, rest) == 0),
                 "m" => hood.budgets.get(rest).is_some_and(Allowance::is_changing),

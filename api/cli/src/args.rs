@@ -1,11 +1,15 @@
 //! The command line.
 
+mod second_day;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
+
+pub(crate) use second_day::{History, Redeploy};
 
 const EXITS: &str = "Exit codes:\n  0 ok   1 failed   2 wrong usage   3 not found   4 conflict   5 timed out waiting   \
                      6 not let in\n\nThe engine is found by --endpoint and --token, or PLINTH_ENDPOINT and \
@@ -145,6 +149,17 @@ pub(crate) enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Make a deployment anew, or some of its nodes: machines are made again, every role runs again.
+    ///
+    /// Machines that were made for the deployment are destroyed and made again under their names. Node roles run again in
+    /// order, also destructive ones. Everything else goes on, and runs again only where what it reads comes out otherwise.
+    #[command(
+        after_help = "Examples:\n  plinth redeploy blue --yes --wait\n  plinth redeploy blue --node blue-members-2"
+    )]
+    Redeploy(Redeploy),
+    /// Print the revisions of a deployment: who committed what, and when.
+    #[command(after_help = "Example:\n  plinth history blue")]
+    History(History),
     /// Show where every node role of a deployment stands, and what it waits for.
     #[command(after_help = "Examples:\n  plinth status blue\n  \
         plinth status blue --watch   follows until Ctrl-C, which cancels nothing")]

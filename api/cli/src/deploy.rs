@@ -140,7 +140,7 @@ fn warn(plans: &[Applied]) {
 }
 
 /// For people the plan comes before the question; for programs the answer is what was done.
-fn show(context: &Context, plans: &[Applied]) -> Result<(), CliError> {
+pub(crate) fn show(context: &Context, plans: &[Applied]) -> Result<(), CliError> {
     warn(plans);
     match context.output {
         Output::Table => print(&text(plans)),
@@ -148,7 +148,7 @@ fn show(context: &Context, plans: &[Applied]) -> Result<(), CliError> {
     }
 }
 
-fn told(context: &Context, applied: &[Applied]) -> Result<(), CliError> {
+pub(crate) fn told(context: &Context, applied: &[Applied]) -> Result<(), CliError> {
     let say = |one: &Applied| {
         let what = if one.changed { "committed as" } else { "unchanged," };
         format!("{}: {what} revision {}\n", one.deployment, one.revision)

@@ -10,10 +10,12 @@ mod doctor;
 mod documents;
 mod explain;
 mod follow;
+mod history;
 mod local;
 mod moves;
 mod nodes;
 mod output;
+mod redeploy;
 mod serve;
 mod show;
 mod simulate;
@@ -77,6 +79,8 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
             deploy::apply(context, &args::What::of(file, plan), yes, wait).await
         }
         Command::Destroy { name, yes, wait } => deploy::destroy(context, &name, yes, wait).await,
+        Command::Redeploy(what) => redeploy::redeploy(context, &what).await,
+        Command::History(what) => history::history(context, &what).await,
         Command::Status { name, watch } => status::status(context, &name, watch).await,
         Command::Graph { name } => show::graph(context, &name).await,
         Command::Why { name, node_role } => explain::why(context, &name, &node_role).await,

@@ -9,6 +9,7 @@ mod moves;
 mod node_roles;
 mod nodes;
 mod probes;
+mod redeploys;
 
 use axum::Router;
 use engine_core::request::Problem;
@@ -53,6 +54,9 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(moves::resume))
         .routes(routes!(moves::cancel))
         .routes(routes!(moves::approve))
+        .routes(routes!(redeploys::plan))
+        .routes(routes!(redeploys::redeploy))
+        .routes(routes!(redeploys::revisions))
         .routes(routes!(node_roles::why))
         .routes(routes!(node_roles::jobs))
         .routes(routes!(node_roles::log))

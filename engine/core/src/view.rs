@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::diagnostic::Diagnostic;
 use crate::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};
-use crate::plan::Plan;
+use crate::plan::{Plan, Totals};
 use crate::settle::hood::Standing;
 use crate::state::{Goal, State};
 
@@ -132,6 +132,25 @@ pub struct DeploymentDetail {
     pub exports: Value,
 }
 
+/// A revision of a deployment, in its history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RevisionView {
+    /// Its number.
+    pub number: i32,
+    /// `applied`, `redeployed` or `destroyed`.
+    pub what: String,
+    /// Nodes that were redeployed, if not all of the deployment was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Who committed it.
+    pub committed_by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub committed_at: OffsetDateTime,
+    /// What its plan came to.
+    pub totals: Totals,
+}
+
 /// The one thing that holds a node role, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CauseView {
@@ -213,7 +232,7 @@ pub struct NodeView {
     pub name: String,
     /// Where it comes from.
     pub provider: String,
-    /// `creating`, `joining`, `up`, `unreachable`, `failed`, `leaving`.
+    /// `creating`, `joining`, `up`, `unreachable`, `failed`, `leaving`; `rebuilding` while a redeploy empties it.
     pub state: String,
     /// Whether it takes part.
     pub standing: Standing,

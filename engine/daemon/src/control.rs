@@ -2,6 +2,7 @@
 
 mod exec;
 mod planning;
+mod redeploy;
 
 use std::sync::Arc;
 
@@ -285,8 +286,8 @@ pub(crate) fn emptied(graph: &Graph) -> Graph {
 }
 
 /// The plan as it is kept.
-pub(crate) fn kept(plan: &Plan) -> Value {
-    json!({"totals": plan.totals})
+pub(crate) fn kept(what: &str, plan: &Plan) -> Value {
+    json!({"what": what, "totals": plan.totals})
 }
 
 /// A commit of nothing but leaving.
@@ -297,7 +298,7 @@ pub(crate) fn leaving(name: &str, revision: i32, document: Value, graph: &Graph,
         document,
         graph: emptied(graph),
         contents: std::collections::BTreeMap::new(),
-        plan: kept(plan),
+        plan: kept("destroyed", plan),
         bindings: Vec::new(),
         highest: std::collections::BTreeMap::new(),
         destroying: true,

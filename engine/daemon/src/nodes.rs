@@ -2,6 +2,7 @@
 
 mod join;
 mod leave;
+mod rebuild;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +105,7 @@ async fn step(shared: &Shared, node: &Node) -> (Change, bool) {
         "leaving" => (leave::destroy(shared, node).await, false),
         _ if node.released && node.owned => (Change { state: "leaving", ..Change::default() }, true),
         _ if node.released => (leave::release(shared, node).await, false),
+        _ if node.rebuild => rebuild::rebuild(shared, node).await,
         "creating" => join::create(shared, node).await,
         "joining" | "unreachable" => (join::join(shared, node).await, false),
         _ => (Change { state: word(&node.state), ..Change::default() }, false),

@@ -89,6 +89,22 @@ impl Runners {
         self.lock().contains_key(&job)
     }
 
+    /// The jobs that are followed, with their fences.
+    pub(crate) fn followed(&self) -> Vec<(JobId, i64)> {
+        self.lock().iter().map(|(job, running)| (*job, running.fence)).collect()
+    }
+
+    /// Stops following these jobs. What they still do on their nodes counts for nothing.
+    pub(crate) fn drop_all(&self, jobs: impl Iterator<Item = (JobId, i64)>) {
+        for (job, fence) in jobs {
+            if let Entry::Occupied(running) = self.lock().entry(job)
+                && running.get().fence == fence
+            {
+                running.remove().drop.cancel();
+            }
+        }
+    }
+
     /// Begins to follow a job. `adopted`: it may have been handed to its node before.
     pub(crate) fn start(&self, job: OpenJob, adopted: bool) {
         let (cancel, drop) = (CancellationToken::new(), CancellationToken::new());

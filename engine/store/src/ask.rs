@@ -114,7 +114,7 @@ async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<
     let failed: Vec<Place> = places.into_iter().filter(|place| place.state == State::Failed.as_str()).collect();
     // Nodes that could not be made or joined are tried again, too.
     sqlx::query!(
-        "update node set state = case when address is null then 'creating' else 'joining' end, code = null, reason = null,
+        "update node set state = case when address is null and not rebuild then 'creating' else 'joining' end, code = null, reason = null,
                 next_try_at = null, tries = 0, changed_at = now()
          where deployment_id = $1 and state = 'failed'",
         locked.id.0

@@ -262,7 +262,8 @@ async fn bind(locked: &mut Locked, commit: &Commit) -> Result<Result<(), NodeNam
             }
             None => {
                 sqlx::query!(
-                    "update node set deployment_id = $1, group_name = $3, position = $4, changed_at = now()
+                    "update node set generation = case when deployment_id = $1 then generation else 0 end,
+                                     deployment_id = $1, group_name = $3, position = $4, changed_at = now()
                      where name = $2 and (deployment_id is null or deployment_id = $1)
                            and state not in ('gone', 'virtual', 'leaving')",
                     locked.id.0,

@@ -209,6 +209,20 @@ pub async fn held(pool: &PgPool, engine: EngineId) -> Result<Vec<(JobId, i64)>, 
     Ok(rows.into_iter().map(|row| (JobId(row.job_id), row.fence)).collect())
 }
 
+/// Does this engine still hold a job under this fence?
+pub async fn is_held(pool: &PgPool, engine: EngineId, job: (JobId, i64)) -> Result<bool, StoreError> {
+    sqlx::query_scalar!(
+        r#"select exists (select from job where job_id = $1 and fence = $2 and engine_id = $3 and finished_at is null)
+           as "held!""#,
+        job.0.0,
+        job.1,
+        engine.0
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("looking whether a job is ours"))
+}
+
 /// Puts gathered values where inputs refer to them.
 pub async fn resolve(pool: &PgPool, inputs: &mut Object) -> Result<(), StoreError> {
     let digests: BTreeSet<String> = inputs.values().filter_map(pass::reference).collect();

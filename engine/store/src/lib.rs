@@ -12,6 +12,7 @@ pub mod migrate;
 pub mod nodes;
 pub mod pass;
 pub mod read;
+pub mod redeploy;
 pub mod snapshot;
 pub mod testing;
 

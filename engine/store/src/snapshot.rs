@@ -108,7 +108,8 @@ pub async fn snapshot(pool: &PgPool, name: &str) -> Result<Snapshot, StoreError>
 async fn known_nodes(connection: &mut PgConnection) -> Result<BTreeMap<NodeName, KnownNode>, StoreError> {
     let rows = sqlx::query!(
         r#"select n.node_id as "node_id!", n.name as "name!", n.provider as "provider!", n.standing as "standing!",
-                  n.group_name, n.facts as "facts!: Json<Object>",
+                  n.group_name,
+                  n.facts || jsonb_build_object('generation', n.generation) as "facts!: Json<Object>",
                   n.owned_by is not null as "created!", d.name as "deployment?"
            from node n left join deployment d on d.deployment_id = n.deployment_id
            where n.state not in ('gone', 'virtual', 'leaving')"#

@@ -73,7 +73,7 @@ impl Locked {
         if let Some(engine) = engine {
             self.write_claims(&written.claims, &written.vertices, revision, engine).await?;
         }
-        self.abandon_jobs(&written.vertices).await?;
+        self.abandon_jobs(written).await?;
         self.write_tokens(&written.tokens).await?;
         self.write_wakes(written).await?;
         self.wake_some(&written.free).await?;
@@ -218,16 +218,20 @@ impl Locked {
         Ok(())
     }
 
-    /// A vertex that is gone has no job: one that still runs somewhere is closed, and its report will be refused.
-    async fn abandon_jobs(&mut self, vertices: &[Vertex]) -> Result<(), StoreError> {
-        let gone: Vec<Uuid> = vertices.iter().filter(|vertex| vertex.is_gone()).map(|vertex| vertex.id.0).collect();
-        if gone.is_empty() {
+    /// A vertex that is gone has no job, nor has one whose machine was taken away: what still runs somewhere is closed,
+    /// and its report will be refused.
+    async fn abandon_jobs(&mut self, written: &Written) -> Result<(), StoreError> {
+        let gone: Vec<Uuid> =
+            written.vertices.iter().filter(|vertex| vertex.is_gone()).map(|vertex| vertex.id.0).collect();
+        let jobs: Vec<Uuid> = written.abandoned.iter().map(|job| job.0).collect();
+        if gone.is_empty() && jobs.is_empty() {
             return Ok(());
         }
         sqlx::query!(
             "update job set finished_at = now(), outcome = 'abandoned', fence = fence + 1
-             where vertex_id = any($1) and finished_at is null",
-            &gone
+             where (vertex_id = any($1) or job_id = any($2)) and finished_at is null",
+            &gone,
+            &jobs
         )
         .execute(&mut *self.tx)
         .await

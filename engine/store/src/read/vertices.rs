@@ -203,10 +203,15 @@ async fn load(
             known.vertices.extend(found.map(|(id, stand)| (id, Some(stand))));
         }
         Want::Node(id) => {
-            let row = sqlx::query!("select name, state, standing, code from node where node_id = $1", id.0)
-                .fetch_optional(connection)
-                .await
-                .map_err(doing)?;
+            let row = sqlx::query!(
+                r#"select name, case when rebuild and state <> 'failed' then 'rebuilding' else state end as "state!",
+                          standing, code
+                   from node where node_id = $1"#,
+                id.0
+            )
+            .fetch_optional(connection)
+            .await
+            .map_err(doing)?;
             let stand = |name, state, standing: String, code| NodeStand {
                 name,
                 state,
