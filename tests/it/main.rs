@@ -9,6 +9,7 @@ mod support;
 
 mod converge;
 mod database;
+mod drift;
 mod hosts;
 mod lab;
 mod redeploy;

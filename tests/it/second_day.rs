@@ -1,4 +1,4 @@
-//! What is done to deployments that run, on lab nodes: made anew.
+//! What is done to deployments that run, on lab nodes: made anew, taken away without a trace, kept as they were made.
 
 use std::collections::BTreeMap;
 
@@ -80,4 +80,74 @@ fn made_anew_twice_in_a_row_it_is_the_same() {
     let history = site.ok(&["history", "it"]);
     assert!(history.contains("redeployed it-all-2"), "{history}");
     assert_eq!(site.json(&["history", "it"]).as_array().map(Vec::len), Some(4));
+}
+
+/// A program that writes where nothing is to be any more, from outside of the deployment.
+const PLANTS: &str = "while :; do mkdir -p /srv/keeper && echo x >/srv/keeper/planted; sleep 0.2; done";
+
+#[test]
+fn a_destroyed_deployment_leaves_nothing_and_a_planted_leftover_is_found() {
+    let mut site = Site::new(&KEEPER);
+    site.start();
+    site.apply(&keepers(1, ""));
+    site.until_active("it");
+    let told = site.run(&["destroy", "it", "--yes", "--wait"]);
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert!(String::from_utf8_lossy(&told.stderr).contains("it: no residue"));
+    assert!(site.ok(&["residue", "it"]).contains("no residue"));
+
+    site.apply(&keepers(1, ""));
+    site.until("it", "active again", |status| {
+        status["deployment"]["health"] == "active" && status["deployment"]["revision"] == 3
+    });
+    let node = site.json(&["status", "it"])["nodes"][0]["name"].as_str().expect("a node").to_owned();
+    site.ok(&["exec", &node, "--", "systemd-run", "--unit=planter", "--quiet", "bash", "-c", PLANTS]);
+    let told = site.run(&["destroy", "it", "--yes", "--wait"]);
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert!(String::from_utf8_lossy(&told.stderr).contains("path:/srv/keeper"), "it is said at the end");
+    // It is known when everything else is gone.
+    let left = site.run(&["residue", "it", "-o", "json"]);
+    assert_eq!(left.status.code(), Some(1));
+    let left: Value = serde_json::from_slice(&left.stdout).expect("JSON");
+    let all = left.as_array().expect("a list");
+    assert!(
+        !all.is_empty() && all.iter().all(|one| one["node"] == node.as_str() && one["role"] == "keeper"),
+        "{left:#}"
+    );
+    let things: Vec<&Value> = all.iter().flat_map(|one| one["things"].as_array().expect("things")).collect();
+    assert_eq!(things, ["path:/srv/keeper"], "told once: {left:#}");
+    assert!(!site.json(&["status", "it"]).is_null() || site.status("it").is_none());
+}
+
+#[test]
+fn what_was_changed_by_hand_is_shown_and_repaired_if_that_is_wanted() {
+    let mut site = Site::new(&KEEPER);
+    site.start();
+    site.apply(&keepers(1, ""));
+    site.until_active("it");
+    assert_eq!(site.json(&["drift", "it"])["node_roles"][0]["verdict"], "conform");
+    let jobs = |site: &Site| site.json(&["why", "it", "it-all-1/keeper"])["jobs"].as_array().map(Vec::len);
+    let sums = made(&site, 1);
+    site.ok(&["exec", "it-all-1", "--", "sed", "-i", "s/hello/by hand/", "/etc/keeper.conf"]);
+    let told = site.run(&["drift", "it"]);
+    assert_eq!(told.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    for line in ["drifted", "/etc/keeper.conf", "-word = by hand", "+word = hello"] {
+        assert!(text.contains(line), "no `{line}` in {text}");
+    }
+    assert_ne!(made(&site, 1), sums, "it is only told");
+    assert_eq!(jobs(&site), Some(3), "an apply and two checks");
+    // The same with a policy that repairs; a probe that fails is drift, too.
+    site.apply(&keepers(1, "check: {on_drift: repair}\n"));
+    site.ok(&["exec", "it-all-1", "--", "truncate", "--size=0", "/srv/keeper/data"]);
+    let told = site.run(&["drift", "it"]);
+    assert_eq!(told.status.code(), Some(1), "{}", String::from_utf8_lossy(&told.stdout));
+    site.until_so("repaired and looked at again", || {
+        let report = site.run(&["drift", "it", "--last", "-o", "json"]);
+        let report: Value = serde_json::from_slice(&report.stdout).map_err(|error| error.to_string())?;
+        let one = &report["node_roles"][0];
+        if one["verdict"] == "conform" && one["pending"] == false { Ok(()) } else { Err(format!("{report:#}")) }
+    });
+    site.until_active("it");
+    assert_eq!(made(&site, 1), sums);
 }

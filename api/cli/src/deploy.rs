@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{Output, Until, What};
 use crate::output::{CliError, Context, confirm, document, print};
-use crate::status;
+use crate::{residue, status};
 
 /// `plinth plan`.
 pub(crate) async fn plan(
@@ -114,6 +114,7 @@ pub(crate) async fn destroy(context: &Context, name: &str, yes: bool, wait: bool
     told(context, &[applied])?;
     if wait {
         status::follow(context, name, Until::Gone, None).await?;
+        residue::tell(context, name).await?;
     }
     Ok(ExitCode::SUCCESS)
 }

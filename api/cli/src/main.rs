@@ -8,6 +8,7 @@ mod args;
 mod deploy;
 mod doctor;
 mod documents;
+mod drift;
 mod explain;
 mod follow;
 mod history;
@@ -16,6 +17,7 @@ mod moves;
 mod nodes;
 mod output;
 mod redeploy;
+mod residue;
 mod serve;
 mod show;
 mod simulate;
@@ -80,6 +82,8 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         }
         Command::Destroy { name, yes, wait } => deploy::destroy(context, &name, yes, wait).await,
         Command::Redeploy(what) => redeploy::redeploy(context, &what).await,
+        Command::Drift(what) => drift::drift(context, &what).await,
+        Command::Residue { name } => residue::residue(context, &name).await,
         Command::History(what) => history::history(context, &what).await,
         Command::Status { name, watch } => status::status(context, &name, watch).await,
         Command::Graph { name } => show::graph(context, &name).await,

@@ -3,6 +3,7 @@
 mod catalog;
 mod deployments;
 mod documents;
+mod drift;
 mod events;
 mod exec;
 mod moves;
@@ -57,6 +58,9 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(redeploys::plan))
         .routes(routes!(redeploys::redeploy))
         .routes(routes!(redeploys::revisions))
+        .routes(routes!(drift::check))
+        .routes(routes!(drift::show))
+        .routes(routes!(drift::residue))
         .routes(routes!(node_roles::why))
         .routes(routes!(node_roles::jobs))
         .routes(routes!(node_roles::log))

@@ -1,11 +1,13 @@
 //! What people ask of an engine. Everything goes through the database, so any engine may be asked.
 
+mod drift;
 mod exec;
 mod planning;
 mod redeploy;
 
 use std::sync::Arc;
 
+use engine_core::document::CheckPolicy;
 use engine_core::graph::Graph;
 use engine_core::plan::Plan;
 use engine_core::request::Seen;
@@ -302,6 +304,7 @@ pub(crate) fn leaving(name: &str, revision: i32, document: Value, graph: &Graph,
         bindings: Vec::new(),
         highest: std::collections::BTreeMap::new(),
         destroying: true,
+        check: CheckPolicy::default(),
         expires_at: None,
         by: String::new(),
     }

@@ -2,8 +2,10 @@
 
 pub mod ask;
 pub mod backup;
+pub mod beside;
 pub mod commit;
 pub mod connect;
+pub mod drift;
 pub mod embedded;
 pub mod engines;
 pub mod jobs;
@@ -13,6 +15,7 @@ pub mod nodes;
 pub mod pass;
 pub mod read;
 pub mod redeploy;
+pub mod residue;
 pub mod snapshot;
 pub mod testing;
 

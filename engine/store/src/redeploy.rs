@@ -151,5 +151,6 @@ async fn arm(locked: &mut Locked, revision: &Revision, wanted: &Redeploy, nodes:
         }
     }
     let written = turn.finish();
-    locked.write(&written, revision, None, &wanted.by).await
+    locked.write(&written, revision, None, &wanted.by).await?;
+    locked.abandon_beside(&ids).await
 }

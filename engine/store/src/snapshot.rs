@@ -105,6 +105,20 @@ pub async fn snapshot(pool: &PgPool, name: &str) -> Result<Snapshot, StoreError>
     Ok(snapshot)
 }
 
+/// The roles of the committed revision by the hash of their content row; nothing if the deployment is not there.
+pub async fn contents(pool: &PgPool, name: &str) -> Result<Option<BTreeMap<RoleName, String>>, StoreError> {
+    let row = sqlx::query_scalar!(
+        r#"select r.contents as "contents: Json<BTreeMap<RoleName, String>>"
+           from deployment d join revision r on r.deployment_id = d.deployment_id and r.number = d.revision
+           where d.name = $1 and d.state <> 'gone'"#,
+        name
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(doing("reading the contents of a deployment"))?;
+    Ok(row.map(|row| row.0))
+}
+
 async fn known_nodes(connection: &mut PgConnection) -> Result<BTreeMap<NodeName, KnownNode>, StoreError> {
     let rows = sqlx::query!(
         r#"select n.node_id as "node_id!", n.name as "name!", n.provider as "provider!", n.standing as "standing!",

@@ -27,3 +27,19 @@ pub(crate) struct History {
     #[arg(long, default_value_t = 100)]
     pub(crate) limit: u32,
 }
+
+/// What is to be checked.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Drift {
+    /// The deployment.
+    pub(crate) name: String,
+    /// Only this deployment role.
+    #[arg(long)]
+    pub(crate) role: Option<String>,
+    /// Only this node; `deployment` for roles that run once.
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    /// Do not check; print what the last checks found.
+    #[arg(long)]
+    pub(crate) last: bool,
+}

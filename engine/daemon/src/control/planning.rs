@@ -82,6 +82,7 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Plann
         graph: compiled.graph,
         contents,
         destroying: false,
+        check: doc.check.clone().unwrap_or_default(),
         expires_at: expires_at(doc.expires_in.as_deref()),
         by: String::new(),
     });

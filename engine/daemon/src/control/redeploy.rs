@@ -97,11 +97,6 @@ fn anew(snapshot: &Snapshot, current: &Current, nodes: &[String]) -> Result<Anew
     let nodes: BTreeSet<NodeName> =
         if whole { bound.keys().cloned().collect() } else { nodes.iter().cloned().collect() };
     let is_owned = |name: &&NodeName| snapshot.nodes.get(*name).is_some_and(|known| known.created);
-    if let Some(host) = nodes.iter().find(|name| !is_owned(name)) {
-        let message =
-            format!("`{host}` was not made for `{}`, and this engine can not empty it yet", current.graph.deployment);
-        return Err(Refusal::new(RefusalKind::Conflict, "redeploy-adopted", message));
-    }
     Ok(Anew { machines: nodes.iter().filter(is_owned).cloned().collect(), nodes, whole })
 }
 

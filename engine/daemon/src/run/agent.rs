@@ -162,6 +162,7 @@ fn spec(job: &OpenJob, role: &CatalogRole, inputs: Object, mode: Mode) -> Result
         (Mode::Apply, _) if !doc.disrupts.is_empty() => {
             (doc.apply.clone().unwrap_or_default(), doc.check.clone().unwrap_or_default())
         }
+        (Mode::Check, _) => (doc.apply.clone().unwrap_or_default(), doc.check.clone().unwrap_or_default()),
         _ => (doc.apply.clone().unwrap_or_default(), Vec::new()),
     };
     let destroys = if mode == Mode::Remove { doc.destroys.as_slice() } else { &[] };
