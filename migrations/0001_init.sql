@@ -24,6 +24,10 @@ create table deployment (
     revision      integer not null,
     virtual_node  uuid not null,
     expires_at    timestamptz,
+    -- When node roles are checked for drift by itself; the next time, once it is known; and what becomes of drift.
+    schedule      text,
+    check_at      timestamptz,
+    on_drift      text not null default 'report' constraint deployment_on_drift check (on_drift in ('report', 'repair')),
     created_at    timestamptz not null,
     changed_at    timestamptz not null
 );
@@ -72,7 +76,10 @@ create table node (
     machine_id    text,
     incarnation   text,
     facts         jsonb not null default '{}',
+    -- How often it was redeployed since its deployment was; the fact `generation`.
     generation    integer not null default 0,
+    -- To be emptied: made again by its provider, or rid of all that stands on it. Nothing is started on it until then.
+    rebuild       boolean not null default false,
     -- The engine that works on its life cycle, and until when nobody else may.
     engine_id     uuid,
     next_try_at   timestamptz,
@@ -86,7 +93,8 @@ create unique index node_address_taken on node (address, port) where state not i
 create index node_of_deployment on node (deployment_id);
 create index node_down on node (deployment_id) where state not in ('up', 'virtual', 'gone') or standing <> 'in';
 create index node_of_machine on node (machine_id) where state not in ('gone', 'virtual');
-create index node_in_work on node (state, next_try_at) where state in ('creating', 'joining', 'unreachable', 'leaving');
+create index node_in_work on node (state, next_try_at) 
+    where state in ('creating', 'joining', 'unreachable', 'leaving') or rebuild;
 
 -- Indices of created nodes are never used twice in a deployment.
 create table node_index (
@@ -180,6 +188,8 @@ create table job (
     node_id       uuid not null references node,
     action        text not null constraint job_action check (action in ('apply', 'check', 'remove')),
     attempt       integer not null,
+    -- Beside the state of its vertex, which is not moved by what comes of it: checks, and removes that empty a node.
+    beside        boolean not null default false,
     engine_id     uuid,
     -- Grows with every claim of this job; an older engine's reports are refused.
     fence         bigint not null,
@@ -206,9 +216,45 @@ create table job (
     millis        bigint,
     constraint job_finished_has_outcome check ((finished_at is null) = (outcome is null))
 );
-create unique index job_one_running_per_vertex on job (vertex_id) where finished_at is null;
+create unique index job_one_running_per_vertex on job (vertex_id, beside) where finished_at is null;
 create index job_open on job (engine_id) where finished_at is null;
 create index job_of_vertex on job (vertex_id, claimed_at);
+
+-- What the last check of a node role found, beside its state.
+create table drift (
+    vertex_id     uuid primary key references vertex on delete cascade,
+    deployment_id uuid not null references deployment on delete cascade,
+    -- A check is asked for and has not begun.
+    due           boolean not null,
+    -- The newest check was asked for because it had drifted and ran since: it repairs nothing.
+    again         boolean not null default false,
+    -- The newest check.
+    job_id        uuid,
+    verdict       text constraint drift_verdict check (verdict in ('conform', 'drifted', 'unknown')),
+    code          text,
+    message       text,
+    -- [{"step": …, "what": …, "text": …}]
+    diffs         jsonb not null default '[]',
+    checked_at    timestamptz
+);
+create index drift_due on drift (deployment_id) where due;
+create index drift_drifted on drift (deployment_id) where verdict = 'drifted';
+
+-- What was promised to go and is still there, or was never taken away. Kept when the deployment is gone.
+create table residue (
+    residue_id    bigint generated always as identity primary key,
+    deployment_id uuid not null references deployment on delete cascade,
+    node          text not null,
+    role          text not null,
+    -- left: a remove could not take it away; found: it was there when everything had left; skipped: nothing was removed
+    kind          text not null constraint residue_kind check (kind in ('left', 'found', 'skipped')),
+    -- KIND:NAME each
+    things        jsonb not null,
+    reason        text not null,
+    job_id        uuid,
+    found_at      timestamptz not null
+);
+create index residue_of_deployment on residue (deployment_id, found_at);
 
 create table job_log (
     job_id uuid not null references job on delete cascade,

@@ -230,3 +230,47 @@ fn jobs_that_end_badly_say_how_and_are_mended_by_a_change() {
     site.until_active("ends");
     site.ok(&["destroy", "ends", "--yes", "--wait"]);
 }
+
+/// A host that is ours to use and not to make again: what stands on it is removed, and made again.
+#[test]
+fn a_host_is_made_anew_by_removing_what_stands_on_it() {
+    let mut site = Site::new(&MARKING);
+    let sshd = Sshd::start();
+    site.start();
+    let hosts: String = [("m", "127.0.0.41"), ("n", "127.0.0.42")]
+        .map(|(name, address)| host(&sshd, name, address, &key(&sshd)))
+        .concat();
+    let hosts = site.write("hosts.yaml", &hosts);
+    site.ok(&["node", "add", &hosts]);
+    site.apply(&marks(&site, "[m, n]", "one"));
+    site.until_active("marks");
+    let path = |name: &str| site.folder().join("marks").join(name);
+    let inode = |name: &str| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path(name)).expect("a mark"));
+    let other = inode("n");
+    // A hard link keeps the first inode from being used again.
+    let kept = site.folder().join("kept");
+    std::fs::hard_link(path("m"), &kept).expect("a link");
+    let before = inode("m");
+    for generation in [1, 2] {
+        site.ok(&["redeploy", "marks", "--node", "m", "--yes", "--wait"]);
+        let node = site.json(&["node", "show", "m"])["node"].clone();
+        assert_eq!((&node["state"], &node["facts"]["generation"]), (&"up".into(), &generation.into()), "{node:#}");
+        assert_eq!(std::fs::read_to_string(path("m")).expect("a mark"), "one\n");
+        assert_ne!(inode("m"), before, "removed and made again");
+        assert_eq!(inode("n"), other, "the other host was left alone");
+        let jobs = site.json(&["why", "marks", "m/mark"])["jobs"].clone();
+        let actions: Vec<&str> =
+            jobs.as_array().expect("jobs").iter().filter_map(|job| job["action"].as_str()).collect();
+        assert_eq!(actions[..2], ["apply", "remove"], "newest first: {jobs:#}");
+    }
+    assert!(site.ok(&["residue", "marks"]).contains("no residue"));
+    site.ok(&["destroy", "marks", "--yes", "--wait"]);
+    assert!(!path("m").exists() && !path("n").exists());
+    for name in ["m", "n"] {
+        site.ok(&["node", "remove", name]);
+    }
+    site.until_so("gone", || match site.ok(&["node", "list", "-o", "name"]) {
+        left if left.is_empty() => Ok(()),
+        left => Err(left),
+    });
+}

@@ -9,8 +9,11 @@ mod support;
 
 mod converge;
 mod database;
+mod drift;
 mod hosts;
 mod lab;
+mod redeploy;
 mod roles;
 mod rollout;
+mod second_day;
 mod takeover;

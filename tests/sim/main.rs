@@ -170,3 +170,52 @@ fn nothing_is_removed_before_everybody_let_go_of_it() {
         world.assert_gone();
     });
 }
+
+#[test]
+fn what_is_made_anew_runs_again_whatever_went_on() {
+    histories(|seed| {
+        let mut world = world(seed);
+        world.crashing = 10;
+        for _ in 0..4 {
+            for _ in 0..world.dice.below(60) {
+                world.turn();
+            }
+            match world.dice.below(3) {
+                0 => drop(world.change_a_value()),
+                _ => world.redeploy(false),
+            }
+        }
+        world.settle();
+        world.assert_converged();
+        world.redeploy(true);
+        world.settle();
+        world.assert_converged();
+        world.assert_made_anew();
+    });
+}
+
+#[test]
+fn what_fails_while_it_is_made_anew_is_healed_and_leavers_do_not_stand_in_the_way() {
+    histories(|seed| {
+        let mut world = world(seed);
+        world.failing = 15;
+        for _ in 0..world.dice.below(80) {
+            world.turn();
+        }
+        let mut fixture = generate(seed);
+        let (a, b) = (1 + world.dice.below(3), usize::from(world.size("b") != 0));
+        fixture.nodes = Fixture::new(fixture.catalog.clone(), &[("a", a), ("b", b)]).nodes;
+        world.commit(fixture.compile().expect("it compiles").graph);
+        for _ in 0..world.dice.below(20) {
+            world.turn();
+        }
+        world.redeploy(false);
+        world.settle();
+        world.assert_causes();
+        world.heal();
+        world.assert_converged();
+        world.unbind_all();
+        world.settle();
+        world.assert_gone();
+    });
+}

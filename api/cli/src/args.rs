@@ -1,11 +1,15 @@
 //! The command line.
 
+mod second_day;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
+
+pub(crate) use second_day::{Drift, History, Redeploy};
 
 const EXITS: &str = "Exit codes:\n  0 ok   1 failed   2 wrong usage   3 not found   4 conflict   5 timed out waiting   \
                      6 not let in\n\nThe engine is found by --endpoint and --token, or PLINTH_ENDPOINT and \
@@ -168,6 +172,28 @@ pub(crate) enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Make a deployment anew, or some of its nodes: machines are made again, every role runs again.
+    ///
+    /// Machines that were made for the deployment are destroyed and made again under their names. Node roles run again in
+    /// order, also destructive ones. Everything else goes on, and runs again only where what it reads comes out otherwise.
+    #[command(
+        after_help = "Examples:\n  plinth redeploy blue --yes --wait\n  plinth redeploy blue --node blue-members-2"
+    )]
+    Redeploy(Redeploy),
+    /// Check whether everything is as it was made, and show what is not. Changes nothing, unless the deployment repairs drift.
+    #[command(after_help = "Examples:\n  plinth drift blue\n  plinth drift blue --role etcd --node blue-members-1\n  \
+        plinth drift blue --last   what the last checks found, by schedule or by hand\n\n\
+        Exits with 0 if everything conforms, with 1 if something drifted or nobody can tell.")]
+    Drift(Drift),
+    /// Print what a deployment promised to take away and did not; also of one that is gone. Exits with 1 if there is any.
+    #[command(after_help = "Example:\n  plinth residue blue")]
+    Residue {
+        /// The deployment.
+        name: String,
+    },
+    /// Print the revisions of a deployment: who committed what, and when.
+    #[command(after_help = "Example:\n  plinth history blue")]
+    History(History),
     /// Show where every node role of a deployment stands, and what it waits for.
     #[command(after_help = "Examples:\n  plinth status blue\n  \
         plinth status blue --watch   follows until Ctrl-C, which cancels nothing")]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::{Output, Until, What};
 use crate::output::{CliError, Context, confirm, document, print};
-use crate::{scale, status};
+use crate::{residue, scale, status};
 
 /// `plinth plan`.
 pub(crate) async fn plan(
@@ -162,6 +162,7 @@ pub(crate) async fn destroy(context: &Context, name: &str, yes: bool, wait: bool
     told(context, &[applied])?;
     if wait {
         status::follow(context, name, Until::Gone, None).await?;
+        residue::tell(context, name).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -188,7 +189,7 @@ fn warn(plans: &[Applied]) {
 }
 
 /// For people the plan comes before the question; for programs the answer is what was done.
-fn show(context: &Context, plans: &[Applied]) -> Result<(), CliError> {
+pub(crate) fn show(context: &Context, plans: &[Applied]) -> Result<(), CliError> {
     warn(plans);
     match context.output {
         Output::Table => print(&text(plans)),
@@ -196,7 +197,7 @@ fn show(context: &Context, plans: &[Applied]) -> Result<(), CliError> {
     }
 }
 
-fn told(context: &Context, applied: &[Applied]) -> Result<(), CliError> {
+pub(crate) fn told(context: &Context, applied: &[Applied]) -> Result<(), CliError> {
     let say = |one: &Applied| {
         let what = if one.changed { "committed as" } else { "unchanged," };
         format!("{}: {what} revision {}\n", one.deployment, one.revision)

@@ -8,12 +8,16 @@ mod args;
 mod deploy;
 mod doctor;
 mod documents;
+mod drift;
 mod explain;
 mod follow;
+mod history;
 mod local;
 mod moves;
 mod nodes;
 mod output;
+mod redeploy;
+mod residue;
 mod scale;
 mod serve;
 mod show;
@@ -82,6 +86,10 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
             deploy::scale(context, &name, &group, count, how).await
         }
         Command::Destroy { name, yes, wait } => deploy::destroy(context, &name, yes, wait).await,
+        Command::Redeploy(what) => redeploy::redeploy(context, &what).await,
+        Command::Drift(what) => drift::drift(context, &what).await,
+        Command::Residue { name } => residue::residue(context, &name).await,
+        Command::History(what) => history::history(context, &what).await,
         Command::Status { name, watch } => status::status(context, &name, watch).await,
         Command::Graph { name } => show::graph(context, &name).await,
         Command::Why { name, node_role } => explain::why(context, &name, &node_role).await,

@@ -2,12 +2,12 @@
 
 use engine_core::id::JobId;
 use engine_core::request::{
-    AddNodesRequest, ApplyRequest, Document, ExecRequest, MoveRequest, NodeKey, Page, RoleDetail, RoleView, Seen,
-    Version, WorkloadDetail, WorkloadView,
+    AddNodesRequest, ApplyRequest, CheckRequest, Document, ExecRequest, MoveRequest, NodeKey, Page, RedeployRequest,
+    RoleDetail, RoleView, Seen, Version, WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
-    Applied, DeploymentDetail, DeploymentView, EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView,
-    StatusView, WhyView,
+    Applied, DeploymentDetail, DeploymentView, DriftReport, EngineView, EventView, JobView, LogLine, Moved,
+    NodeRoleView, NodeView, ResidueView, RevisionView, StatusView, WhyView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -107,6 +107,34 @@ impl Client {
 
     pub async fn destroy(&self, name: &str) -> Result<Applied, ClientError> {
         self.http.delete_for(at!("deployments", name)).await
+    }
+
+    /// All of it, if no nodes are named.
+    pub async fn plan_redeploy(&self, name: &str, nodes: &[String]) -> Result<Applied, ClientError> {
+        let request = RedeployRequest { nodes: nodes.to_vec(), revision: None };
+        self.http.post(at!("deployments", name, "redeploy-plans"), &request).await
+    }
+
+    pub async fn redeploy(&self, name: &str, request: &RedeployRequest) -> Result<Applied, ClientError> {
+        self.http.post(at!("deployments", name, "redeploys"), request).await
+    }
+
+    /// Newest first.
+    pub async fn revisions(&self, name: &str, limit: u32) -> Result<Vec<RevisionView>, ClientError> {
+        let place = at!("deployments", name, "revisions"; "limit" = Some(limit));
+        Ok(self.http.get::<Page<RevisionView>>(place).await?.items)
+    }
+
+    pub async fn check(&self, name: &str, request: &CheckRequest) -> Result<Moved, ClientError> {
+        self.http.post(at!("deployments", name, "checks"), request).await
+    }
+
+    pub async fn drift(&self, name: &str) -> Result<DriftReport, ClientError> {
+        self.http.get(at!("deployments", name, "drift")).await
+    }
+
+    pub async fn residue(&self, name: &str) -> Result<Vec<ResidueView>, ClientError> {
+        Ok(self.http.get::<Page<ResidueView>>(at!("deployments", name, "residue")).await?.items)
     }
 
     async fn moves(&self, name: &str, what: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {

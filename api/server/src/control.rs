@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 pub use engine_core::request::Document;
-use engine_core::request::Seen;
+use engine_core::request::{CheckRequest, RedeployRequest, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
 use tokio::sync::mpsc;
 
@@ -18,6 +18,12 @@ pub trait Control: Send + Sync + 'static {
     async fn plan_destroy(&self, name: &str) -> Result<Applied, Refusal>;
     /// Lets everything of a deployment leave.
     async fn destroy(&self, name: &str, by: &str) -> Result<Applied, Refusal>;
+    /// What a redeploy would do.
+    async fn plan_redeploy(&self, name: &str, what: &RedeployRequest) -> Result<Applied, Refusal>;
+    /// Makes nodes of a deployment anew, or all of it.
+    async fn redeploy(&self, name: &str, what: &RedeployRequest, by: &str) -> Result<Applied, Refusal>;
+    /// Asks for checks.
+    async fn check(&self, name: &str, what: &CheckRequest, by: &str) -> Result<Moved, Refusal>;
     /// Runs failed node roles again; one, or all failed ones of the deployment.
     async fn retry(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
     /// Starts no more jobs of a deployment or node role.

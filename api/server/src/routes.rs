@@ -3,12 +3,14 @@
 mod catalog;
 mod deployments;
 mod documents;
+mod drift;
 mod events;
 mod exec;
 mod moves;
 mod node_roles;
 mod nodes;
 mod probes;
+mod redeploys;
 
 use axum::Router;
 use engine_core::request::Problem;
@@ -53,6 +55,12 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(moves::resume))
         .routes(routes!(moves::cancel))
         .routes(routes!(moves::approve))
+        .routes(routes!(redeploys::plan))
+        .routes(routes!(redeploys::redeploy))
+        .routes(routes!(redeploys::revisions))
+        .routes(routes!(drift::check))
+        .routes(routes!(drift::show))
+        .routes(routes!(drift::residue))
         .routes(routes!(node_roles::why))
         .routes(routes!(node_roles::jobs))
         .routes(routes!(node_roles::log))

@@ -27,6 +27,7 @@ mod job;
 mod journal;
 mod ledger;
 mod passwd;
+mod promises;
 mod redact;
 mod serve;
 mod state;

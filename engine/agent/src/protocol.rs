@@ -66,6 +66,8 @@ pub enum Request {
         /// Seconds before it is stopped.
         timeout: u64,
     },
+    /// What of all that removes promised to take away is on this machine?
+    Residue,
     /// Take the agent off this node: state directory, binary, everything. Refused while a job runs.
     Uninstall,
 }
@@ -114,6 +116,11 @@ pub enum Reply {
         /// Which.
         job: JobId,
     },
+    /// To `Residue`: what is still there, or there again.
+    Residue {
+        /// By owner; owners of whom nothing is there are left out.
+        left: Vec<Left>,
+    },
     /// To `Forget` and `Uninstall`.
     Ok,
     /// The request can not be done.
@@ -123,6 +130,15 @@ pub enum Reply {
         /// One sentence.
         message: String,
     },
+}
+
+/// What an owner's remove promised to take away, and is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Whose it was, as in [`JobSpec::owner`].
+    pub owner: String,
+    /// `KIND:NAME`, such as `file:/etc/x`, `user:etcd`, `enabled:etcd.service`, `path:/srv/data`.
+    pub things: Vec<String>,
 }
 
 /// What is to be done.

@@ -13,6 +13,7 @@ use std::thread;
 use engine_core::id::JobId;
 
 use crate::facts;
+use crate::promises;
 use crate::protocol::{JobSpec, PROTOCOL, Reply, Request, read_frame, write_frame};
 use crate::state::{Fence, JobDir, State};
 
@@ -80,6 +81,7 @@ fn answer(request: Request, state: &State, output: &mut impl Write, news: Channe
         }
         Request::Forget { job } => forget(job, state, output),
         Request::Exec { command, timeout } => exec::exec(&command, timeout, output, news),
+        Request::Residue => write_frame(output, &Reply::Residue { left: promises::broken(state.root())? }),
         Request::Uninstall => uninstall(state, output),
     }
 }

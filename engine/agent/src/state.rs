@@ -10,6 +10,7 @@
 //! DIR/jobs/ID/cancel        exists once somebody asked to stop
 //! DIR/jobs/ID/reserve       space for the last words on a full disk
 //! DIR/owners/OWNER          what a node role made, one record a line
+//! DIR/owners/gone-OWNER     what its remove promised to take away, once it has left
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};

@@ -116,7 +116,8 @@ pub(crate) fn take(thing: &str, cx: &mut Context<'_>) -> Result<Report> {
 /// Is a thing of the ledger on this machine, where it should not stay?
 pub(crate) fn is_there(thing: &str) -> bool {
     match thing.split_once(':') {
-        Some(("file" | "link" | "directory" | "tree", path)) => Path::new(path).symlink_metadata().is_ok(),
+        Some(("enabled" | "started", unit)) => unit::is_there(thing, unit),
+        Some(("file" | "link" | "directory" | "tree" | "path", path)) => Path::new(path).symlink_metadata().is_ok(),
         Some((kind @ ("user" | "group"), name)) => account::is_there(kind, name),
         Some(("package", name)) => package::is_there(name),
         _ => false,

@@ -16,6 +16,7 @@ pub mod id;
 pub mod output;
 pub mod plan;
 pub mod request;
+pub mod schedule;
 pub mod schema;
 pub mod settle;
 pub mod state;

@@ -86,6 +86,8 @@ pub enum Cause {
     Unbound,
     /// Its last job failed; it waits for a change or a retry.
     Failed,
+    /// A person wants it made anew.
+    Redeployed,
 }
 
 impl Cause {
@@ -217,6 +219,24 @@ pub struct PlanNode {
     pub aside: bool,
 }
 
+/// What is to be made anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Anew {
+    /// Nodes all of whose node roles run again.
+    pub nodes: BTreeSet<NodeName>,
+    /// Of those, the ones whose provider makes the machine again.
+    pub machines: BTreeSet<NodeName>,
+    /// Node roles of the deployment itself, too.
+    pub whole: bool,
+}
+
+impl Anew {
+    /// Is what stands on this node made anew?
+    pub fn covers(&self, node: &str) -> bool {
+        if node == VIRTUAL { self.whole } else { self.nodes.contains(node) }
+    }
+}
+
 /// Finds the role behind a content digest.
 pub trait Contents {
     /// The role, by its name and content.
@@ -251,6 +271,8 @@ pub struct PlanInput<'a> {
     pub imports: &'a BTreeMap<String, Value>,
     /// Old names of deployment roles to new ones.
     pub moved: &'a BTreeMap<RoleName, RoleName>,
+    /// What is made anew although nothing of it changed.
+    pub anew: &'a Anew,
     /// A secret as it is kept in [`Seen::inputs`].
     pub seal: &'a dyn Fn(&Value) -> Value,
 }

@@ -47,6 +47,30 @@ pub struct MoveRequest {
     pub node_role: Option<String>,
 }
 
+/// Asks for nodes of a deployment to be made anew, or for all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedeployRequest {
+    /// Names of the nodes; all of the deployment if there are none.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+    /// The revision that the person saw; another one by now is a conflict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i32>,
+}
+
+/// Asks for checks: of all node roles with steps, of those of one role, or on one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckRequest {
+    /// The deployment role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The node; `deployment` for roles that run once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+}
+
 /// A private key for a node.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

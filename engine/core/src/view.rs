@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::diagnostic::Diagnostic;
 use crate::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};
-use crate::plan::Plan;
+use crate::plan::{Plan, Totals};
 use crate::settle::hood::Standing;
 use crate::state::{Goal, State};
 
@@ -132,6 +132,25 @@ pub struct DeploymentDetail {
     pub exports: Value,
 }
 
+/// A revision of a deployment, in its history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RevisionView {
+    /// Its number.
+    pub number: i32,
+    /// `applied`, `redeployed` or `destroyed`.
+    pub what: String,
+    /// Nodes that were redeployed, if not all of the deployment was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Who committed it.
+    pub committed_by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub committed_at: OffsetDateTime,
+    /// What its plan came to.
+    pub totals: Totals,
+}
+
 /// The one thing that holds a node role, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CauseView {
@@ -213,7 +232,7 @@ pub struct NodeView {
     pub name: String,
     /// Where it comes from.
     pub provider: String,
-    /// `creating`, `joining`, `up`, `unreachable`, `failed`, `leaving`.
+    /// `creating`, `joining`, `up`, `unreachable`, `failed`, `leaving`; `rebuilding` while a redeploy empties it.
     pub state: String,
     /// Whether it takes part.
     pub standing: Standing,
@@ -282,6 +301,85 @@ pub struct JobView {
     /// Results of its steps, with diffs; secrets redacted on the node.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub steps: Value,
+}
+
+/// Something that was promised to go and is still there, or was never taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ResidueView {
+    /// On which node.
+    pub node: String,
+    /// Whose it was.
+    pub role: String,
+    /// `left`: its remove could not take it away; `found`: it was there when everything had left; `skipped`: nothing was
+    /// removed.
+    pub kind: String,
+    /// `KIND:NAME` each, such as `file:/etc/x` or `user:etcd`; `path:` is what `destroys` names.
+    pub things: Vec<String>,
+    /// In words.
+    pub reason: String,
+    /// The remove, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    /// When it became known.
+    #[serde(with = "time::serde::rfc3339")]
+    pub found_at: OffsetDateTime,
+}
+
+/// Something that is not as it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DriftDiff {
+    /// The step that would change it.
+    pub step: String,
+    /// What it is: a path, `unit:NAME`, ….
+    #[serde(default)]
+    pub what: String,
+    /// How it differs; secrets redacted on the node.
+    #[serde(default)]
+    pub text: String,
+}
+
+/// What the last check of a node role found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DriftView {
+    /// Its node.
+    pub node: String,
+    /// Its deployment role.
+    pub role: String,
+    /// A check is asked for or runs; the rest is that of the one before.
+    pub pending: bool,
+    /// `conform`, `drifted` or `unknown`; nothing if it was never checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// Code of why it is unknown, or of the probe that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diffs: Vec<DriftDiff>,
+    /// The check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
+    /// When it ended.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<OffsetDateTime>,
+}
+
+/// What the last checks of a deployment found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DriftReport {
+    /// Node roles that were checked, or are to be, by node and role.
+    pub node_roles: Vec<DriftView>,
+    /// When they are checked by themselves: a cron expression in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// The next time.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<OffsetDateTime>,
+    /// `report` or `repair`.
+    pub on_drift: String,
 }
 
 /// A line of a job's log.

@@ -1,10 +1,13 @@
 //! What people ask of an engine. Everything goes through the database, so any engine may be asked.
 
+mod drift;
 mod exec;
 mod planning;
+mod redeploy;
 
 use std::sync::Arc;
 
+use engine_core::document::CheckPolicy;
 use engine_core::graph::Graph;
 use engine_core::plan::Plan;
 use engine_core::request::Seen;
@@ -285,8 +288,8 @@ pub(crate) fn emptied(graph: &Graph) -> Graph {
 }
 
 /// The plan as it is kept.
-pub(crate) fn kept(plan: &Plan) -> Value {
-    json!({"totals": plan.totals})
+pub(crate) fn kept(what: &str, plan: &Plan) -> Value {
+    json!({"what": what, "totals": plan.totals})
 }
 
 /// A commit of nothing but leaving.
@@ -297,10 +300,11 @@ pub(crate) fn leaving(name: &str, revision: i32, document: Value, graph: &Graph,
         document,
         graph: emptied(graph),
         contents: std::collections::BTreeMap::new(),
-        plan: kept(plan),
+        plan: kept("destroyed", plan),
         bindings: Vec::new(),
         highest: std::collections::BTreeMap::new(),
         destroying: true,
+        check: CheckPolicy::default(),
         expires_at: None,
         by: String::new(),
     }

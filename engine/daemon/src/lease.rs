@@ -92,8 +92,11 @@ async fn round(shared: &Shared, runners: &Runners, first: bool) -> Result<(), St
 pub(crate) async fn adopt(shared: &Shared, runners: &Runners) -> Result<(), StoreError> {
     let engine = shared.engine();
     jobs::adopt(&shared.pool, engine).await?;
-    // Also those that were claimed or adopted and whose start did not happen.
+    let followed = runners.followed();
     let held = jobs::held(&shared.pool, engine).await?;
+    // Their rows were closed by others: a node was lost, or is made anew.
+    runners.drop_all(followed.into_iter().filter(|job| !held.contains(job)));
+    // Also those that were claimed or adopted and whose start did not happen.
     let missing: Vec<_> = held.into_iter().map(|(job, _)| job).filter(|job| !runners.has(*job)).collect();
     if missing.is_empty() {
         return Ok(());

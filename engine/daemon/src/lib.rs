@@ -5,6 +5,7 @@
 
 mod config;
 mod control;
+mod drift;
 pub mod equipment;
 mod expiry;
 mod hints;
@@ -46,8 +47,9 @@ impl Engine {
         loops.spawn(hints::listen(Arc::clone(&shared), stop.clone()));
         loops.spawn(pass::turns(Arc::clone(&shared), runners.clone(), reports, stop.clone()));
         loops.spawn(lease::keep(Arc::clone(&shared), runners.clone(), stop.clone()));
-        loops.spawn(run::cancellations(Arc::clone(&shared), runners, stop.clone()));
-        loops.spawn(nodes::work(Arc::clone(&shared), stop.clone()));
+        loops.spawn(run::cancellations(Arc::clone(&shared), runners.clone(), stop.clone()));
+        loops.spawn(nodes::work(Arc::clone(&shared), runners.clone(), stop.clone()));
+        loops.spawn(drift::watch(Control::new(Arc::clone(&shared)), runners, stop.clone()));
         loops.spawn(expiry::watch(Control::new(Arc::clone(&shared)), stop.clone()));
         tracing::info!(engine = %shared.engine(), "the engine is up");
         Ok(Self { shared, stop, loops })

@@ -2,6 +2,8 @@
 
 mod join;
 mod leave;
+mod rebuild;
+mod residue;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::hints::{self, Woken};
+use crate::run::Runners;
 use crate::shared::Shared;
 
 /// Nodes worked on at once.
@@ -22,7 +25,7 @@ const AT_ONCE: usize = 32;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-pub(crate) async fn work(shared: Arc<Shared>, stop: CancellationToken) {
+pub(crate) async fn work(shared: Arc<Shared>, runners: Runners, stop: CancellationToken) {
     let mut hints = shared.hints.subscribe();
     let mut at_work: JoinSet<()> = JoinSet::new();
     let mut pause = Duration::ZERO;
@@ -37,7 +40,7 @@ pub(crate) async fn work(shared: Arc<Shared>, stop: CancellationToken) {
         }
         hints.mark_unchanged();
         while at_work.try_join_next().is_some() {}
-        pause = match round(&shared, &mut at_work).await {
+        pause = match round(&shared, &runners, &mut at_work).await {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::debug!(%error, "cannot look after nodes");
@@ -49,12 +52,12 @@ pub(crate) async fn work(shared: Arc<Shared>, stop: CancellationToken) {
     at_work.shutdown().await;
 }
 
-async fn round(shared: &Arc<Shared>, at_work: &mut JoinSet<()>) -> Result<Duration, StoreError> {
+async fn round(shared: &Arc<Shared>, runners: &Runners, at_work: &mut JoinSet<()>) -> Result<Duration, StoreError> {
     let free = AT_ONCE.saturating_sub(at_work.len());
     if free > 0 {
         let taken = nodes::take(&shared.pool, shared.engine(), i64::try_from(free).unwrap_or(1)).await?;
         for node in taken {
-            at_work.spawn(one(Arc::clone(shared), node));
+            at_work.spawn(one(Arc::clone(shared), runners.clone(), node));
         }
     }
     for name in nodes::close_destroyed(&shared.pool).await? {
@@ -65,7 +68,7 @@ async fn round(shared: &Arc<Shared>, at_work: &mut JoinSet<()>) -> Result<Durati
 }
 
 /// Does what there is to be done with a node, and records it.
-async fn one(shared: Arc<Shared>, id: NodeId) {
+async fn one(shared: Arc<Shared>, runners: Runners, id: NodeId) {
     let engine = shared.engine();
     loop {
         let node = match nodes::load(&shared.pool, &[id]).await {
@@ -76,7 +79,7 @@ async fn one(shared: Arc<Shared>, id: NodeId) {
             }
         };
         let Some(node) = node else { return };
-        let (mut change, mut go_on) = step(&shared, &node).await;
+        let (mut change, mut go_on) = step(&shared, &runners, &node).await;
         loop {
             // Between two steps it stays ours: nobody else needs to take it up.
             let release = if go_on { None } else { Some(engine) };
@@ -99,11 +102,13 @@ async fn one(shared: Arc<Shared>, id: NodeId) {
 }
 
 /// What becomes of the node, and whether there is more to be done at once.
-async fn step(shared: &Shared, node: &Node) -> (Change, bool) {
+async fn step(shared: &Shared, runners: &Runners, node: &Node) -> (Change, bool) {
     match node.state.as_str() {
         "leaving" => (leave::destroy(shared, node).await, false),
         _ if node.released && node.owned => (Change { state: "leaving", ..Change::default() }, true),
         _ if node.released => (leave::release(shared, node).await, false),
+        _ if node.rebuild && node.owned => rebuild::again(shared, node).await,
+        "up" if node.rebuild => (rebuild::empty(shared, runners, node).await, false),
         "creating" => join::create(shared, node).await,
         "joining" | "unreachable" => (join::join(shared, node).await, false),
         _ => (Change { state: word(&node.state), ..Change::default() }, false),

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::drift;
 use crate::hints::{self, Woken};
 use crate::run::{Ended, Runners};
 use crate::shared::Shared;
@@ -144,7 +145,19 @@ async fn turn(
     let hood = locked.hood(&concerned, &revision.graph, true).await?;
     let mut turn = Turn::new(&revision.graph, hood);
     let mut finished = Vec::new();
+    let reports_beside = reports.iter().any(|report| report.beside);
+    let mut checked = Vec::new();
     for report in reports {
+        if report.beside {
+            match mine.get(&report.job) {
+                Some(vertex) => {
+                    finished.push(report.finished.clone());
+                    checked.extend(report.checked.clone().map(|found| (*vertex, found)));
+                }
+                None => tracing::debug!(job = %report.job, "a job beside its vertex is not ours any more"),
+            }
+            continue;
+        }
         let taken = mine.get(&report.job).is_some_and(|vertex| {
             turn.report(&Report { job: report.job, vertex: *vertex, result: report.result.clone() })
         });
@@ -154,6 +167,7 @@ async fn turn(
             tracing::warn!(job = %report.job, fence = report.fence, "a late report is refused: the job is not ours any more");
         }
     }
+    drift::take_in(&mut locked, &mut turn, &mut checked).await?;
     let full = i64::try_from(todo.woken.len()).is_ok_and(|count| count >= BATCH);
     turn.wake(todo.woken);
     drive(&mut locked, &mut turn).await?;
@@ -171,6 +185,7 @@ async fn turn(
     drive(&mut locked, &mut turn).await?;
     let written = turn.finish();
     locked.finish_jobs(&finished).await?;
+    locked.record_checks(&checked).await?;
     locked.write(&written, &revision, Some(engine), "engine").await?;
     let again = full || written.vertices.iter().any(|vertex| vertex.wake) || !written.wake.is_empty();
     let ready = written.events.iter().any(|event| event.to == engine_core::state::State::Ready);
@@ -181,6 +196,14 @@ async fn turn(
         } else {
             runners.refused(&report);
         }
+    }
+    if reports_beside {
+        // Whoever waits for them goes on.
+        shared.beside.notify_waiters();
+        shared.hint();
+    }
+    if !written.claims.is_empty() {
+        runners.stop_checks(&written.claims.iter().map(|claim| claim.vertex).collect::<Vec<_>>());
     }
     let claimed: Vec<JobId> = written.claims.iter().map(|claim| claim.job).collect();
     if !claimed.is_empty() {

@@ -1,6 +1,7 @@
 //! Jobs that this engine follows: one task each, from its start or adoption to its report.
 
 mod agent;
+mod check;
 mod heard;
 mod simulated;
 
@@ -11,10 +12,11 @@ use std::time::Duration;
 
 use engine_agent::protocol::{Mode, Outcome, Status};
 use engine_core::document::Object;
-use engine_core::id::{DeploymentId, JobId};
+use engine_core::id::{DeploymentId, JobId, VertexId};
 use engine_core::output;
 use engine_core::settle::turn::Failure;
 use engine_store::StoreError;
+use engine_store::beside::Checked;
 use engine_store::jobs::{self, OpenJob};
 use engine_store::nodes::{self, Node};
 use engine_store::pass::Finished;
@@ -42,6 +44,10 @@ pub(crate) struct Ended {
     pub(crate) result: Result<Object, Failure>,
     /// For its row.
     pub(crate) finished: Finished,
+    /// Nothing of its vertex moves by it.
+    pub(crate) beside: bool,
+    /// What a check found.
+    pub(crate) checked: Option<Checked>,
     /// The node whose agent keeps its journal.
     node: Option<Arc<Node>>,
 }
@@ -63,6 +69,8 @@ struct Running {
     cancel: CancellationToken,
     /// Lets go of it, without a word to the node.
     drop: CancellationToken,
+    /// The vertex that it is a check of.
+    checks: Option<VertexId>,
 }
 
 /// All jobs that this engine follows.
@@ -89,10 +97,27 @@ impl Runners {
         self.lock().contains_key(&job)
     }
 
+    /// The jobs that are followed, with their fences.
+    pub(crate) fn followed(&self) -> Vec<(JobId, i64)> {
+        self.lock().iter().map(|(job, running)| (*job, running.fence)).collect()
+    }
+
+    /// Stops following these jobs. What they still do on their nodes counts for nothing.
+    pub(crate) fn drop_all(&self, jobs: impl Iterator<Item = (JobId, i64)>) {
+        for (job, fence) in jobs {
+            if let Entry::Occupied(running) = self.lock().entry(job)
+                && running.get().fence == fence
+            {
+                running.remove().drop.cancel();
+            }
+        }
+    }
+
     /// Begins to follow a job. `adopted`: it may have been handed to its node before.
     pub(crate) fn start(&self, job: OpenJob, adopted: bool) {
         let (cancel, drop) = (CancellationToken::new(), CancellationToken::new());
-        let running = Running { fence: job.fence, cancel: cancel.clone(), drop: drop.clone() };
+        let checks = (job.action == "check").then_some(job.vertex);
+        let running = Running { fence: job.fence, cancel: cancel.clone(), drop: drop.clone(), checks };
         match self.lock().entry(job.job) {
             // The turn that claimed it and the loop that looks for jobs without a follower may both come here.
             Entry::Occupied(_) => return,
@@ -123,6 +148,15 @@ impl Runners {
         let running = self.lock();
         for job in asked {
             if let Some(running) = running.get(job) {
+                running.cancel.cancel();
+            }
+        }
+    }
+
+    /// Asks for the end of checks of these vertices: a job of theirs begins.
+    pub(crate) fn stop_checks(&self, vertices: &[VertexId]) {
+        for running in self.lock().values() {
+            if running.checks.is_some_and(|vertex| vertices.contains(&vertex)) {
                 running.cancel.cancel();
             }
         }
@@ -185,10 +219,14 @@ impl Runners {
     ) -> Result<Ran, StoreError> {
         let shared = &self.shared;
         let role = shared.role(&job.content).await?;
-        let mode = if job.action == "remove" { Mode::Remove } else { Mode::Apply };
+        let mode = match job.action.as_str() {
+            "remove" => Mode::Remove,
+            "check" => Mode::Check,
+            _ => Mode::Apply,
+        };
         let mut inputs = job.inputs.clone();
         jobs::resolve(&shared.pool, &mut inputs).await?;
-        if mode == Mode::Apply
+        if mode != Mode::Remove
             && let Err(failure) = output::check_inputs(&role, &inputs, &shared.validators)
         {
             return Ok(Ran::Failed(failure));
@@ -230,7 +268,7 @@ impl Runners {
                 outcome.status = Status::Failed;
                 (outcome.code, outcome.message) = (Some(failure.code.clone()), Some(failure.message.clone()));
             }
-        } else if outcome.status != Status::Succeeded {
+        } else if !matches!(outcome.status, Status::Succeeded | Status::Drifted) {
             let code = match outcome.status {
                 Status::Cancelled => "cancelled".to_owned(),
                 _ => outcome.code.clone().unwrap_or_else(|| "step-failed".to_owned()),
@@ -239,6 +277,10 @@ impl Runners {
             outcome.code = Some(code.clone());
             result = Err(Failure { code, message });
         }
+        let checked = match job.action.as_str() {
+            "check" => Some(self.checked(job, &outcome).await),
+            _ => None,
+        };
         let word = match outcome.status {
             Status::Succeeded => "succeeded",
             Status::Drifted => "drifted",
@@ -251,6 +293,8 @@ impl Runners {
             job: job.job,
             fence: job.fence,
             result,
+            beside: job.beside,
+            checked,
             finished: Finished {
                 job: job.job,
                 outcome: word,
@@ -262,6 +306,15 @@ impl Runners {
             },
             node,
         }
+    }
+
+    async fn checked(&self, job: &OpenJob, outcome: &Outcome) -> Checked {
+        // Without its role nobody can tell a probe from a step, and the verdict is the more careful one.
+        let steps = match self.shared.role(&job.content).await {
+            Ok(role) => role.doc.apply.as_ref().map_or(0, Vec::len),
+            Err(_) => usize::MAX,
+        };
+        check::checked(job, outcome, steps)
     }
 
     async fn outputs(&self, job: &OpenJob, outcome: &Outcome) -> Result<Result<Object, Failure>, StoreError> {

@@ -14,7 +14,7 @@ use engine_store::connect::Target as Database;
 use engine_store::nodes::Node;
 use engine_store::pass::Revisions;
 use engine_store::{PgPool, StoreError, jobs};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::{Config, ConfigError};
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) poll: Duration,
     pub(crate) validators: Validators,
     pub(crate) revisions: Revisions,
+    /// Checks are asked for, or jobs beside their vertices have ended.
+    pub(crate) beside: Notify,
     /// Counts hints; every loop that looks for work watches it.
     pub(crate) hints: watch::Sender<u64>,
     engine: RwLock<EngineId>,
@@ -59,6 +61,7 @@ impl Shared {
             poll: config.poll,
             validators: Validators::default(),
             revisions: Revisions::default(),
+            beside: Notify::new(),
             hints: watch::Sender::new(0),
             engine: RwLock::new(EngineId(Uuid::now_v7())),
             roles: Mutex::default(),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine_agent::protocol::{Facts, JobSpec, Reply, Request};
+use engine_agent::protocol::{Facts, JobSpec, Left, Reply, Request};
 use engine_core::id::{JobId, NodeId};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 
@@ -154,6 +154,15 @@ impl Pool {
         let (mut talk, ..) = self.talk(target, &Request::Forget { job }).await?;
         match talk.answer().await? {
             Reply::Ok | Reply::UnknownJob { .. } => Ok(()),
+            other => Err(talk.unexpected(&other)),
+        }
+    }
+
+    /// What removes promised to take away and is on the node: still, or again.
+    pub async fn residue(&self, target: &Target) -> Result<Vec<Left>, RemoteError> {
+        let (mut talk, ..) = self.talk(target, &Request::Residue).await?;
+        match talk.answer().await? {
+            Reply::Residue { left } => Ok(left),
             other => Err(talk.unexpected(&other)),
         }
     }

@@ -114,7 +114,7 @@ async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<
     let failed: Vec<Place> = places.into_iter().filter(|place| place.state == State::Failed.as_str()).collect();
     // Nodes that could not be made or joined are tried again, too.
     sqlx::query!(
-        "update node set state = case when address is null then 'creating' else 'joining' end, code = null, reason = null,
+        "update node set state = case when address is null and not rebuild then 'creating' else 'joining' end, code = null, reason = null,
                 next_try_at = null, tries = 0, changed_at = now()
          where deployment_id = $1 and state = 'failed'",
         locked.id.0
@@ -125,7 +125,7 @@ async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<
     if failed.is_empty() {
         return Ok(Vec::new());
     }
-    let change = next_change(locked).await?;
+    let change = locked.next_change().await?;
     let revision = locked.revision(&Revisions::default()).await?;
     let ids: Vec<VertexId> = failed.iter().map(|place| place.id).collect();
     let hood = locked.hood(&ids, &revision.graph, false).await?;
@@ -139,18 +139,6 @@ async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<
     let written = turn.finish();
     locked.write(&written, &revision, None, by).await?;
     Ok(moved)
-}
-
-async fn next_change(locked: &mut Locked) -> Result<i64, StoreError> {
-    let change = sqlx::query_scalar!(
-        "update deployment set change = change + 1 where deployment_id = $1 returning change",
-        locked.id.0
-    )
-    .fetch_one(&mut *locked.tx)
-    .await
-    .map_err(doing("counting a change"))?;
-    locked.change = change;
-    Ok(change)
 }
 
 async fn pause(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine_core::catalog::CatalogRole;
-use engine_core::document::Object;
+use engine_core::document::{CheckPolicy, Object, OnDrift};
 use engine_core::graph::{Graph, NodeName, RoleName, VIRTUAL};
 use engine_core::id::{DeploymentId, NodeId, VertexId};
 use engine_core::settle::commit::{Concerned, concerned};
@@ -50,6 +50,8 @@ pub struct Commit {
     pub highest: BTreeMap<String, u32>,
     /// Everything leaves.
     pub destroying: bool,
+    /// When its node roles are checked, and what becomes of drift.
+    pub check: CheckPolicy,
     /// When it destroys itself.
     pub expires_at: Option<OffsetDateTime>,
     /// Who commits.
@@ -153,6 +155,7 @@ async fn begin_new(pool: &PgPool, commit: &Commit) -> Result<Option<Locked>, Sto
         workload: commit.graph.workload.clone(),
         state: "active".to_owned(),
         paused: false,
+        repairs: false,
         change: 0,
         revision: 0,
         virtual_node: NodeId(virtual_node),
@@ -202,12 +205,15 @@ async fn write_revision(locked: &mut Locked, commit: &Commit, old: Option<&Revis
     .map_err(&failed)?;
     sqlx::query!(
         "update deployment set revision = $2, change = change + 1, state = $3, workload = $4, expires_at = $5,
+                on_drift = $6, schedule = $7, check_at = case when schedule is not distinct from $7 then check_at end,
                 changed_at = now() where deployment_id = $1",
         locked.id.0,
         revision.number,
         if commit.destroying { "destroying" } else { "active" },
         commit.graph.workload,
-        commit.expires_at
+        commit.expires_at,
+        if commit.check.on_drift == OnDrift::Repair { "repair" } else { "report" },
+        commit.check.schedule
     )
     .execute(&mut *locked.tx)
     .await
@@ -262,7 +268,8 @@ async fn bind(locked: &mut Locked, commit: &Commit) -> Result<Result<(), NodeNam
             }
             None => {
                 sqlx::query!(
-                    "update node set deployment_id = $1, group_name = $3, position = $4, changed_at = now()
+                    "update node set generation = case when deployment_id = $1 then generation else 0 end,
+                                     deployment_id = $1, group_name = $3, position = $4, changed_at = now()
                      where name = $2 and (deployment_id is null or deployment_id = $1)
                            and state not in ('gone', 'virtual', 'leaving')",
                     locked.id.0,

@@ -34,6 +34,8 @@ pub struct OpenJob {
     pub place: String,
     /// `apply`, `check` or `remove`.
     pub action: String,
+    /// Beside the state of its vertex: nothing moves by what comes of it.
+    pub beside: bool,
     /// Which attempt of its vertex.
     pub attempt: i32,
     /// Grows with every claim.
@@ -72,7 +74,7 @@ pub async fn load(pool: &PgPool, engine: EngineId, jobs: &[JobId]) -> Result<Vec
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.0).collect();
     let rows = sqlx::query!(
         r#"select j.job_id, j.deployment_id, d.name as deployment_name, d.virtual_node, j.vertex_id, v.role, v.node_id as place_id,
-                  n.name as place, j.node_id, j.action, j.attempt, j.fence, j.revision, j.content,
+                  n.name as place, j.node_id, j.action, j.attempt, j.beside, j.fence, j.revision, j.content,
                   j.inputs as "inputs: Json<Object>", j.changed as "changed: Json<BTreeSet<String>>", j.seen, j.incarnation
            from job j
            join vertex v using (vertex_id)
@@ -97,6 +99,7 @@ pub async fn load(pool: &PgPool, engine: EngineId, jobs: &[JobId]) -> Result<Vec
             place: if row.place_id == row.virtual_node { VIRTUAL.to_owned() } else { row.place },
             action: row.action,
             attempt: row.attempt,
+            beside: row.beside,
             fence: row.fence,
             revision: row.revision,
             content: row.content,
@@ -207,6 +210,20 @@ pub async fn held(pool: &PgPool, engine: EngineId) -> Result<Vec<(JobId, i64)>, 
         .await
         .map_err(doing("looking for our jobs"))?;
     Ok(rows.into_iter().map(|row| (JobId(row.job_id), row.fence)).collect())
+}
+
+/// Does this engine still hold a job under this fence?
+pub async fn is_held(pool: &PgPool, engine: EngineId, job: (JobId, i64)) -> Result<bool, StoreError> {
+    sqlx::query_scalar!(
+        r#"select exists (select from job where job_id = $1 and fence = $2 and engine_id = $3 and finished_at is null)
+           as "held!""#,
+        job.0.0,
+        job.1,
+        engine.0
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("looking whether a job is ours"))
 }
 
 /// Puts gathered values where inputs refer to them.

@@ -2,8 +2,10 @@
 
 pub mod ask;
 pub mod backup;
+pub mod beside;
 pub mod commit;
 pub mod connect;
+pub mod drift;
 pub mod embedded;
 pub mod engines;
 pub mod jobs;
@@ -12,6 +14,8 @@ pub mod migrate;
 pub mod nodes;
 pub mod pass;
 pub mod read;
+pub mod redeploy;
+pub mod residue;
 pub mod snapshot;
 pub mod testing;
 

@@ -36,6 +36,8 @@ pub struct Node {
     pub deployment: Option<DeploymentId>,
     /// The deployment does not bind it any more, and nothing of it is left there.
     pub released: bool,
+    /// To be emptied for a redeploy.
+    pub rebuild: bool,
     /// `creating`, `joining`, `up`, `unreachable`, `failed`, `leaving`, `gone`.
     pub state: String,
     /// Its address, once known.
@@ -79,6 +81,10 @@ pub struct Change {
     pub unbind: bool,
     /// Only if it is in this state.
     pub only_from: Option<&'static str>,
+    /// It was emptied, as a redeploy wants it.
+    pub emptied: bool,
+    /// It is another machine now: how the old one was reached, and what knew it again, is forgotten.
+    pub machine_anew: bool,
 }
 
 /// Takes nodes that there is something to be done with.
@@ -87,7 +93,7 @@ pub async fn take(pool: &PgPool, engine: EngineId, limit: i64) -> Result<Vec<Nod
         "update node set engine_id = $1 where node_id in (
              select node_id from node n
              where engine_id is null and (next_try_at is null or next_try_at <= clock_timestamp())
-                   and (state in ('creating', 'joining', 'unreachable', 'leaving')
+                   and (state in ('creating', 'joining', 'unreachable', 'leaving') or (rebuild and state = 'up')
                         or (deployment_id is not null and group_name is null and state not in ('virtual', 'gone')
                             and not exists (select from vertex v where v.node_id = n.node_id and v.state <> 'gone')))
              order by position nulls last, name
@@ -106,7 +112,7 @@ pub async fn take(pool: &PgPool, engine: EngineId, limit: i64) -> Result<Vec<Nod
 pub async fn next_in(pool: &PgPool) -> Result<Option<Duration>, StoreError> {
     let seconds = sqlx::query_scalar!(
         "select extract(epoch from min(next_try_at) - clock_timestamp())::float8 from node
-         where state in ('creating', 'joining', 'unreachable', 'leaving') and engine_id is null
+         where (state in ('creating', 'joining', 'unreachable', 'leaving') or rebuild) and engine_id is null
                and next_try_at is not null"
     )
     .fetch_one(pool)
@@ -129,7 +135,7 @@ pub async fn named(pool: &PgPool, names: &[String]) -> Result<Vec<Node>, StoreEr
 async fn rows(pool: &PgPool, ids: Option<&[Uuid]>, names: Option<&[String]>) -> Result<Vec<Node>, StoreError> {
     let rows = sqlx::query!(
         r#"select node_id, name, provider, options as "options: Json<Object>", owned_by is not null as "owned!",
-                  deployment_id, state, address, port, ssh_user, host_keys as "host_keys: Json<Vec<String>>",
+                  deployment_id, state, rebuild, address, port, ssh_user, host_keys as "host_keys: Json<Vec<String>>",
                   incarnation, facts as "facts: Json<Object>", tries,
                   (deployment_id is not null and group_name is null
                    and not exists (select from vertex v where v.node_id = n.node_id and v.state <> 'gone')) as "released!"
@@ -152,6 +158,7 @@ async fn rows(pool: &PgPool, ids: Option<&[Uuid]>, names: Option<&[String]>) -> 
             owned: row.owned,
             deployment: row.deployment_id.map(DeploymentId),
             released: row.released,
+            rebuild: row.rebuild,
             state: row.state,
             address: row.address,
             port: row.port,
@@ -227,9 +234,13 @@ async fn record(
         r#"update node n set state = $3, code = $4, reason = $5,
                next_try_at = clock_timestamp() + $6::float8 * interval '1 second',
                tries = case when n.state = $3 then n.tries + 1 else 0 end,
-               address = coalesce($7, n.address), port = coalesce($8, n.port), ssh_user = coalesce($9, n.ssh_user),
-               host_keys = coalesce($10, n.host_keys), machine_id = coalesce($11, n.machine_id),
-               incarnation = coalesce($12, n.incarnation), facts = coalesce($13, n.facts),
+               address = coalesce($7, case when not $17 then n.address end),
+               port = coalesce($8, case when not $17 then n.port end),
+               ssh_user = coalesce($9, case when not $17 then n.ssh_user end),
+               host_keys = coalesce($10, case when $17 then '[]' else n.host_keys end),
+               machine_id = coalesce($11, case when not $17 then n.machine_id end),
+               incarnation = coalesce($12, case when not $17 then n.incarnation end),
+               rebuild = n.rebuild and not $16, facts = coalesce($13, n.facts),
                deployment_id = case when $14 then null else n.deployment_id end,
                engine_id = case when $2::uuid is null then n.engine_id end,
                changed_at = case when n.state = $3 and n.code is not distinct from $4 then n.changed_at else now() end
@@ -252,7 +263,9 @@ async fn record(
         change.incarnation,
         change.facts.as_ref().map(|facts| json!(facts)),
         change.unbind,
-        change.only_from
+        change.only_from,
+        change.emptied,
+        change.machine_anew
     )
     .fetch_optional(&mut *tx)
     .await

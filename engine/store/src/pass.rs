@@ -57,6 +57,8 @@ pub struct Locked {
     pub state: String,
     /// Held back by a person.
     pub paused: bool,
+    /// What has drifted runs again.
+    pub repairs: bool,
     /// Number of the newest change.
     pub change: i64,
     /// The committed revision's number.
@@ -103,7 +105,7 @@ pub async fn lock(pool: &PgPool, id: DeploymentId, wait: bool) -> Result<Option<
         }
     }
     let row = sqlx::query!(
-        "select name, workload, state, paused, change, revision, virtual_node
+        "select name, workload, state, paused, change, revision, virtual_node, on_drift
          from deployment where deployment_id = $1 for no key update",
         id.0
     )
@@ -117,6 +119,7 @@ pub async fn lock(pool: &PgPool, id: DeploymentId, wait: bool) -> Result<Option<
         workload: row.workload,
         state: row.state,
         paused: row.paused,
+        repairs: row.on_drift == "repair",
         change: row.change,
         revision: row.revision,
         virtual_node: NodeId(row.virtual_node),
@@ -223,6 +226,18 @@ impl Locked {
         }
         (hood.near, hood.scope) = (nodes, scope);
         Ok(hood)
+    }
+
+    /// Begins another numbered change.
+    pub async fn next_change(&mut self) -> Result<i64, StoreError> {
+        self.change = sqlx::query_scalar!(
+            "update deployment set change = change + 1 where deployment_id = $1 returning change",
+            self.id.0
+        )
+        .fetch_one(&mut *self.tx)
+        .await
+        .map_err(doing("counting a change"))?;
+        Ok(self.change)
     }
 
     /// Fields that wires may read as `deployment.FIELD`.

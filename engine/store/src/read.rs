@@ -5,11 +5,14 @@
 //! lists, for people did not ask for them; chains of causes pass through them.
 
 mod deployments;
+mod drift;
 mod engines;
 mod events;
 mod graph;
+mod history;
 mod jobs;
 mod nodes;
+mod residue;
 mod status;
 mod vertices;
 mod why;
@@ -18,11 +21,14 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 pub use crate::pass::EVENTS;
 pub use deployments::{deployment, deployments};
+pub use drift::drift;
 pub use engines::engines;
 pub use events::{events, head, latest_events};
 pub use graph::graph;
+pub use history::revisions;
 pub use jobs::{job, jobs, latest_job, log, residue};
 pub use nodes::{node, nodes};
+pub use residue::residue_of;
 pub use status::status;
 pub use vertices::{node_roles, vertex};
 pub use why::why;

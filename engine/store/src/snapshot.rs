@@ -105,10 +105,25 @@ pub async fn snapshot(pool: &PgPool, name: &str) -> Result<Snapshot, StoreError>
     Ok(snapshot)
 }
 
+/// The roles of the committed revision by the hash of their content row; nothing if the deployment is not there.
+pub async fn contents(pool: &PgPool, name: &str) -> Result<Option<BTreeMap<RoleName, String>>, StoreError> {
+    let row = sqlx::query_scalar!(
+        r#"select r.contents as "contents: Json<BTreeMap<RoleName, String>>"
+           from deployment d join revision r on r.deployment_id = d.deployment_id and r.number = d.revision
+           where d.name = $1 and d.state <> 'gone'"#,
+        name
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(doing("reading the contents of a deployment"))?;
+    Ok(row.map(|row| row.0))
+}
+
 async fn known_nodes(connection: &mut PgConnection) -> Result<BTreeMap<NodeName, KnownNode>, StoreError> {
     let rows = sqlx::query!(
         r#"select n.node_id as "node_id!", n.name as "name!", n.provider as "provider!", n.standing as "standing!",
-                  n.group_name, n.facts as "facts!: Json<Object>",
+                  n.group_name,
+                  n.facts || jsonb_build_object('generation', n.generation) as "facts!: Json<Object>",
                   n.owned_by is not null as "created!", d.name as "deployment?"
            from node n left join deployment d on d.deployment_id = n.deployment_id
            where n.state not in ('gone', 'virtual', 'leaving')"#

@@ -2,7 +2,7 @@
 
 use api_server::control::{Control, Document};
 use async_trait::async_trait;
-use engine_core::request::Seen;
+use engine_core::request::{CheckRequest, RedeployRequest, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
 use engine_store::ask::Ask;
 use tokio::sync::mpsc;
@@ -26,6 +26,18 @@ impl Control for Bridge {
 
     async fn destroy(&self, name: &str, by: &str) -> Result<Applied, Refusal> {
         self.0.destroy(name, by).await
+    }
+
+    async fn plan_redeploy(&self, name: &str, what: &RedeployRequest) -> Result<Applied, Refusal> {
+        self.0.plan_redeploy(name, &what.nodes).await
+    }
+
+    async fn redeploy(&self, name: &str, what: &RedeployRequest, by: &str) -> Result<Applied, Refusal> {
+        self.0.redeploy(name, &what.nodes, what.revision, by).await
+    }
+
+    async fn check(&self, name: &str, what: &CheckRequest, by: &str) -> Result<Moved, Refusal> {
+        self.0.check(name, what.role.as_deref(), what.node.as_deref(), by).await
     }
 
     async fn retry(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {

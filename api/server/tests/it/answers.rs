@@ -87,6 +87,9 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     assert_eq!((moved.status(), moved.code()), (Some(409), "revision-moved"));
     client.plan_destroy("blue").await.unwrap();
     client.destroy("blue").await.unwrap();
+    client.plan_redeploy("blue", &["web-1".to_owned()]).await.unwrap();
+    let again = engine_core::request::RedeployRequest { nodes: Vec::new(), revision: Some(3) };
+    client.redeploy("blue", &again).await.unwrap();
     assert_eq!(client.retry("blue", None).await.unwrap().node_roles, [""; 0]);
     assert_eq!(client.pause("blue", Some("g-1/app")).await.unwrap().node_roles, ["g-1/app"]);
     client.resume("blue", None).await.unwrap();
@@ -110,6 +113,8 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     apply blue.yaml ["blue 2 false"] by ann
     plan destroy blue
     destroy blue by ann
+    plan redeploy blue ["web-1"]
+    redeploy blue [] seen Some(3) by ann
     retry blue all by ann
     pause blue g-1/app by ann
     resume blue all by ann

@@ -9,7 +9,7 @@ use api_server::{Server, ServerError};
 use async_trait::async_trait;
 use engine_core::graph::Graph;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
-use engine_core::request::Seen;
+use engine_core::request::{CheckRequest, RedeployRequest, Seen};
 use engine_core::testing::{Fixture, catalog};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind};
 use engine_store::testing::Database;
@@ -99,6 +99,20 @@ impl Control for Recorder {
     async fn destroy(&self, name: &str, by: &str) -> Result<Applied, Refusal> {
         self.record(format!("destroy {name} by {by}"));
         known(name).map(|()| applied(0))
+    }
+
+    async fn plan_redeploy(&self, name: &str, what: &RedeployRequest) -> Result<Applied, Refusal> {
+        self.record(format!("plan redeploy {name} {:?}", what.nodes));
+        known(name).map(|()| applied(0))
+    }
+
+    async fn redeploy(&self, name: &str, what: &RedeployRequest, by: &str) -> Result<Applied, Refusal> {
+        self.record(format!("redeploy {name} {:?} seen {:?} by {by}", what.nodes, what.revision));
+        known(name).map(|()| applied(0))
+    }
+
+    async fn check(&self, name: &str, what: &CheckRequest, by: &str) -> Result<Moved, Refusal> {
+        self.moved("check", name, what.role.as_deref(), by)
     }
 
     async fn retry(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {

@@ -12,6 +12,7 @@ use crate::context::{Context, Report};
 use crate::error::{Result, StepError};
 use crate::journal::{History, Journal};
 use crate::ledger::Ledger;
+use crate::promises;
 use crate::protocol::{Event, JobSpec, Mode, Outcome, Status, StepResult};
 use crate::state::JobDir;
 use crate::step;
@@ -89,6 +90,16 @@ fn steps(
         dirs: std::collections::BTreeSet::new(),
         reboot: history.reboot,
     };
+    let promised = |error| StepError::io("writing", &root.join("owners"))(error);
+    match spec.mode {
+        Mode::Apply => promises::forget(root, &spec.owner).map_err(promised)?,
+        Mode::Remove => {
+            let destroys = spec.destroys.iter().map(|path| format!("path:{path}"));
+            promises::note(root, &spec.owner, cx.ledger.all_made().iter().cloned().chain(destroys))
+                .map_err(promised)?;
+        }
+        Mode::Plan | Mode::Check => {}
+    }
     let parts = parts(spec);
     for (index, (part, step)) in parts.iter().enumerate().skip(results.len()) {
         let index = u32::try_from(index).map_err(|_| StepError::JournalDamaged("too many steps".into()))?;

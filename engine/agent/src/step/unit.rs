@@ -193,6 +193,13 @@ pub(super) fn take(kind: &str, name: &str, cx: &mut Context<'_>) -> Result<Repor
     Ok(report)
 }
 
+/// Is a unit of the ledger still started, or enabled?
+pub(super) fn is_there(thing: &str, name: &str) -> bool {
+    let verb = if thing.starts_with("enabled:") { "is-enabled" } else { "is-active" };
+    let asked = std::process::Command::new("systemctl").args([verb, "--quiet", "--", name]).output();
+    asked.is_ok_and(|answer| answer.status.success())
+}
+
 fn name(args: &Unit) -> Result<String> {
     let name = args.name.one("unit")?;
     if name.is_empty() || name.starts_with('-') || name.contains(['/', ' ']) {

@@ -117,6 +117,7 @@ fn smallest(workload: &WorkloadDoc) -> Result<(DeploymentDoc, bool), String> {
         policy: engine_core::document::deployment::Policy::default(),
         imports: workload.imports.keys().map(|name| (name.clone(), name.clone())).collect(),
         moved: BTreeMap::new(),
+        check: None,
         expires_in: None,
     };
     Ok((doc, made_up))

@@ -2,6 +2,7 @@
 
 use engine_core::document::workload::GroupDoc;
 use engine_core::document::{BindNodes, DeploymentDoc};
+use engine_core::schedule::Schedule;
 use engine_core::schema::validate;
 use serde_json::Value;
 
@@ -12,6 +13,11 @@ use crate::report::{Report, known};
 /// What can be said without a catalog.
 pub(crate) fn alone(doc: &DeploymentDoc, report: &Report<'_>) {
     text::duration(doc.expires_in.as_ref(), "/expires_in", report);
+    let schedule = doc.check.as_ref().and_then(|check| check.schedule.as_deref());
+    if let Some(Err(error)) = schedule.map(Schedule::parse) {
+        let expected = "minute, hour, day, month and weekday, such as `0 3 * * *`".to_owned();
+        report.wrong("bad-schedule", "/check/schedule", error.to_string(), expected);
+    }
 }
 
 /// What can be said with a catalog.

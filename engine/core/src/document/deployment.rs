@@ -55,6 +55,29 @@ pub struct Policy {
     pub approve: Vec<String>,
 }
 
+/// What becomes of a node role that is not as it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDrift {
+    /// It is told.
+    #[default]
+    Report,
+    /// It is told, and the node role runs again.
+    Repair,
+}
+
+/// When node roles are looked at, and what becomes of those that are not as they were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckPolicy {
+    /// A cron expression with five fields, in UTC ([`crate::schedule`]); only on demand without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// What becomes of drift.
+    #[serde(default)]
+    pub on_drift: OnDrift,
+}
+
 /// Group and node layers: `DEPLOYMENT-ROLE.input` to value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SetDoc {
@@ -101,6 +124,9 @@ pub struct DeploymentDoc {
     /// Old name of a deployment role to its new one.
     #[serde(default)]
     pub moved: BTreeMap<String, String>,
+    /// When node roles are checked, and what becomes of drift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckPolicy>,
     /// Destroyed by itself after this time, such as `2h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,

@@ -68,6 +68,13 @@ pub(super) fn leave(role: Option<&CatalogRole>, inputs: &Object) -> Option<Vec<E
     Some(effects.into_iter().collect())
 }
 
+/// Effects of a node role that is taken away and made anew, its machine with it (`machine`) or not.
+pub(super) fn anew(applied: Option<Vec<Effect>>, left: Option<Vec<Effect>>, machine: bool) -> Option<Vec<Effect>> {
+    let reinstalled = machine.then(|| of(EffectKind::Reinstall, String::new()));
+    let all: BTreeSet<Effect> = applied?.into_iter().chain(left?).chain(reinstalled).collect();
+    Some(all.into_iter().collect())
+}
+
 fn of(kind: EffectKind, what: String) -> Effect {
     Effect { kind, what }
 }

@@ -74,10 +74,13 @@ impl<'a> Predictor<'a> {
             }
             Kind::Chooser { .. } => return item(Action::Untouched, Vec::new(), Some(Vec::new())),
         }
-        let seen = self.input.seen(&role.name, node);
+        let before = self.input.seen(&role.name, node);
+        let anew = before.is_some_and(|seen| seen.served || seen.failed) && self.input.anew.covers(node);
+        // What is made anew keeps nothing of what it was.
+        let seen = before.filter(|_| !anew);
         let predicted: BTreeMap<&'a str, Predicted> =
             role.inputs.iter().map(|(name, input)| (name.as_str(), self.read(role, name, input, node))).collect();
-        let mut causes = self.causes(role, node, seen, &predicted);
+        let mut causes = if anew { vec![Cause::Redeployed] } else { self.causes(role, node, seen, &predicted) };
         let runs = causes.iter().any(|cause| !matches!(cause, Cause::Failed | Cause::Override { .. }));
         let is_new = causes.iter().any(|cause| matches!(cause, Cause::New | Cause::NotYet));
         let action = match (runs, is_new) {
@@ -95,7 +98,16 @@ impl<'a> Predictor<'a> {
             Action::Create | Action::ReRun => {
                 let content = causes.contains(&Cause::Content);
                 let changed = changed(&causes);
-                effects::apply(self.input.contents.role(&role.role, &role.content), is_new, &changed, content)
+                let contents = self.input.contents;
+                let applied =
+                    effects::apply(contents.role(&role.role, &role.content), is_new || anew, &changed, content);
+                match before.filter(|_| anew && !role.on_virtual) {
+                    Some(seen) => {
+                        let left = effects::leave(contents.role(&role.role, &seen.content), &seen.inputs);
+                        effects::anew(applied, left, self.input.anew.machines.contains(node))
+                    }
+                    None => applied,
+                }
             }
             Action::Leave | Action::Outdated | Action::Untouched => Some(Vec::new()),
         };

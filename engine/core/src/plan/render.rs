@@ -134,6 +134,7 @@ fn cause(cause: &Cause) -> String {
         Cause::Override { input, layer: _ } => format!("input {input} is overridden for this node role alone"),
         Cause::Unbound => "bound no longer".to_owned(),
         Cause::Failed => "failed before; waits for a retry".to_owned(),
+        Cause::Redeployed => "is redeployed".to_owned(),
     }
 }
 

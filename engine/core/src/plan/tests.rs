@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Action, Plan, render};
+use super::{Action, Anew, Plan, render};
 use crate::testing::{Fixture, catalog, generate};
 use world::World;
 
@@ -110,6 +110,60 @@ fn leavers_wipe_and_a_policy_forbids_it() {
       error[unknown-effect]: no effect `nonsense` (at /policy/forbid/1); expected restart, reboot, reinstall, wipe or interrupt
       error[forbidden-effect]: web-2/app wipes /srv/app, which the policy forbids (at /policy/forbid)
     "#);
+}
+
+fn redeployed(fixture: &Fixture, anew: &Anew) -> String {
+    let graph = fixture.compile().expect("compiles").graph;
+    let mut world = World::default();
+    world.settle(fixture, &graph);
+    render::text(&world.plan_anew(fixture, &graph, anew))
+}
+
+#[test]
+fn a_node_that_is_made_anew_runs_all_of_its_roles_and_perhaps_their_readers() {
+    let one = BTreeSet::from(["web-2".to_owned()]);
+    let anew = Anew { nodes: one.clone(), machines: one, whole: false };
+    insta::assert_snapshot!(redeployed(&hello(), &anew), @r"
+    Plan for blue: 0 to create, 3 to re-run (1 may be spared), 0 to leave, 0 outdated, 2 untouched.
+
+      ~ re-run    web-2/base        is redeployed
+                                    installs anew the machine
+      ~ re-run    web-2/app         is redeployed
+                                    installs anew the machine
+                                    wipes /srv/app
+                                    stops app.service
+      ? re-run    deployment/ready  input found: runs below web-2/base, may be spared
+    ");
+}
+
+#[test]
+fn a_policy_forbids_that_machines_are_made_anew() {
+    let all: BTreeSet<_> = ["web-1", "web-2"].map(str::to_owned).into();
+    let anew = Anew { nodes: all.clone(), machines: all, whole: true };
+    let fixture = hello().with(json!({"policy": {"forbid": ["reinstall"]}}));
+    insta::assert_snapshot!(redeployed(&fixture, &anew), @r"
+    Plan for blue: 0 to create, 5 to re-run, 0 to leave, 0 outdated, 0 untouched.
+
+      ~ re-run    web-1/base        is redeployed
+                                    installs anew the machine
+      ~ re-run    web-2/base        is redeployed
+                                    installs anew the machine
+      ~ re-run    web-1/app         is redeployed
+                                    installs anew the machine
+                                    wipes /srv/app
+                                    stops app.service
+      ~ re-run    web-2/app         is redeployed
+                                    installs anew the machine
+                                    wipes /srv/app
+                                    stops app.service
+      ~ re-run    deployment/ready  is redeployed
+
+    This plan can not be applied:
+      error[forbidden-effect]: web-1/base installs anew the machine, which the policy forbids (at /policy/forbid)
+      error[forbidden-effect]: web-2/base installs anew the machine, which the policy forbids (at /policy/forbid)
+      error[forbidden-effect]: web-1/app installs anew the machine, which the policy forbids (at /policy/forbid)
+      error[forbidden-effect]: web-2/app installs anew the machine, which the policy forbids (at /policy/forbid)
+    ");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod budgets;
 mod records;
+mod redeploy;
 mod touch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

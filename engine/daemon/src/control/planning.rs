@@ -14,7 +14,7 @@ use engine_core::diagnostic::Diagnostic;
 use engine_core::digest;
 use engine_core::document::Object;
 use engine_core::graph::{Graph, Kind, NodeName, RoleName};
-use engine_core::plan::{CurrentView, PlanInput, PlanNode, diff};
+use engine_core::plan::{Anew, CurrentView, PlanInput, PlanNode, diff};
 use engine_core::view::{Applied, Refusal};
 use engine_store::commit::{Binding, Commit};
 use engine_store::snapshot::{Current, KnownNode, Snapshot, snapshot};
@@ -66,7 +66,7 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Plann
         .filter(|role| role.kind == Kind::Work)
         .filter_map(|role| Some((role.name.clone(), shared.catalog.roles.get(&role.role)?.clone())))
         .collect();
-    let mut plan = difference(&snapshot, &compiled.graph, &contents, &doc.moved);
+    let mut plan = difference(&snapshot, &compiled.graph, &contents, &doc.moved, &Anew::default());
     plan.problems = read.place(plan.problems);
     let document = json!(doc);
     let current = snapshot.current.as_ref();
@@ -76,12 +76,13 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Plann
         name: doc.deployment.clone(),
         seen: current.map(|current| current.revision),
         document,
-        plan: kept(&plan),
+        plan: kept("applied", &plan),
         bindings: bindings(&bound),
         highest: bound.groups.iter().map(|(group, bound)| (group.clone(), bound.highest)).collect(),
         graph: compiled.graph,
         contents,
         destroying: false,
+        check: doc.check.clone().unwrap_or_default(),
         expires_at: expires_at(doc.expires_in.as_deref()),
         by: String::new(),
     });
@@ -97,7 +98,7 @@ pub(super) async fn plan_destroy(shared: &Shared, name: &str) -> Result<Planned,
         return Err(unknown_deployment(name));
     };
     let empty = super::emptied(&current.graph);
-    let plan = difference(&snapshot, &empty, &BTreeMap::new(), &BTreeMap::new());
+    let plan = difference(&snapshot, &empty, &BTreeMap::new(), &BTreeMap::new(), &Anew::default());
     let commit = (current.state != "destroying")
         .then(|| leaving(name, current.revision, current.document.clone(), &current.graph, &plan));
     let applied = Applied {
@@ -171,19 +172,22 @@ fn bindings(bound: &Bindings) -> Vec<Binding> {
     all
 }
 
-fn difference(
+pub(super) fn difference(
     snapshot: &Snapshot,
     desired: &Graph,
     contents: &BTreeMap<RoleName, CatalogRole>,
     moved: &BTreeMap<RoleName, RoleName>,
+    anew: &Anew,
 ) -> engine_core::plan::Plan {
     let mut roles = snapshot.roles.clone();
     roles.extend(contents.values().map(|role| (role.content.clone(), role.clone())));
-    let nodes: BTreeMap<NodeName, PlanNode> = snapshot
-        .nodes
-        .iter()
-        .map(|(name, known)| (name.clone(), PlanNode { facts: known.facts.clone(), aside: known.standing == "aside" }))
-        .collect();
+    let node = |(name, known): (&NodeName, &KnownNode)| {
+        let mut facts = known.facts.clone();
+        // Of a machine that is made again nobody knows more than its name.
+        facts.retain(|fact, _| fact == "name" || !anew.machines.contains(name));
+        (name.clone(), PlanNode { facts, aside: known.standing == "aside" })
+    };
+    let nodes: BTreeMap<NodeName, PlanNode> = snapshot.nodes.iter().map(node).collect();
     let current =
         snapshot.current.as_ref().map(|current| CurrentView { graph: &current.graph, vertices: &snapshot.seen });
     let imports = BTreeMap::new();
@@ -194,6 +198,7 @@ fn difference(
         nodes: &nodes,
         imports: &imports,
         moved,
+        anew,
         // No graph with secrets gets so far.
         seal: &Value::clone,
     })

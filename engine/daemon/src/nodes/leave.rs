@@ -5,7 +5,7 @@ use engine_remote::{RemoteError, Target};
 use engine_store::nodes::{self, Change, Node};
 use serde_json::Value;
 
-use super::{LONGEST_PAUSE, provider, trouble, word};
+use super::{LONGEST_PAUSE, provider, residue, trouble, word};
 use crate::shared::Shared;
 
 /// An adopted host goes back to nobody: without our agent.
@@ -15,6 +15,7 @@ pub(super) async fn release(shared: &Shared, node: &Node) -> Change {
         return Change { state: word(&node.state), ..gone };
     }
     let Some(target) = shared.target(node) else { return gone };
+    residue::look(shared, node, &target).await;
     match shared.remote.uninstall(&target).await {
         Ok(()) => {
             shared.remote.hang_up(&node.id).await;
@@ -35,6 +36,15 @@ pub(super) async fn destroy(shared: &Shared, node: &Node) -> Change {
         && let Some(change) = clean(shared, node, &target).await
     {
         return change;
+    }
+    // A machine that goes takes everything along; what its removes left there is told all the same.
+    if node.owned
+        && node.state != "failed"
+        && node.incarnation.is_some()
+        && node.provider != "simulated"
+        && let Some(target) = shared.target(node)
+    {
+        residue::look(shared, node, &target).await;
     }
     shared.remote.hang_up(&node.id).await;
     shared.remote.forget_host_key(&node.id);
@@ -61,6 +71,7 @@ async fn clean(shared: &Shared, node: &Node, target: &Target) -> Option<Change> 
     if let (true, Some(first)) = (last, twins.first()) {
         return stays("node-twin", format!("waits for {}, which is the same machine and leaves too", first.name));
     }
+    residue::look(shared, node, target).await;
     let cleaned = match shared.remote.uninstall(target).await {
         Ok(()) if twins.is_empty() => shared.remote.admit(target, false).await,
         other => other,

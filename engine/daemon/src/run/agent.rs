@@ -14,7 +14,7 @@ use engine_core::settle::turn::Failure;
 use engine_core::template::{self, Syntax};
 use engine_remote::{Followed, Following, RemoteError, Target, repeatable};
 use engine_store::StoreError;
-use engine_store::jobs::OpenJob;
+use engine_store::jobs::{self, OpenJob};
 use engine_store::nodes::{self, Change, Node};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -113,6 +113,10 @@ async fn follow(
                 let silent = now == seen;
                 seen = now;
                 if let Some(error) = last.as_ref().filter(|_| silent) {
+                    // The machine may have been taken away on purpose, and another one be under its name.
+                    if !jobs::is_held(&shared.pool, shared.engine(), (job.job, job.fence)).await? {
+                        return Ok(Ran::NotOurs);
+                    }
                     mark(shared, node, error).await?;
                 }
                 if Instant::now() >= end {
@@ -158,6 +162,7 @@ fn spec(job: &OpenJob, role: &CatalogRole, inputs: Object, mode: Mode) -> Result
         (Mode::Apply, _) if !doc.disrupts.is_empty() => {
             (doc.apply.clone().unwrap_or_default(), doc.check.clone().unwrap_or_default())
         }
+        (Mode::Check, _) => (doc.apply.clone().unwrap_or_default(), doc.check.clone().unwrap_or_default()),
         _ => (doc.apply.clone().unwrap_or_default(), Vec::new()),
     };
     let destroys = if mode == Mode::Remove { doc.destroys.as_slice() } else { &[] };

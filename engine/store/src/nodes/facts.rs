@@ -43,13 +43,7 @@ pub(super) async fn touch_readers(
     if ids.is_empty() {
         return Ok(());
     }
-    locked.change = sqlx::query_scalar!(
-        "update deployment set change = change + 1 where deployment_id = $1 returning change",
-        locked.id.0
-    )
-    .fetch_one(&mut *locked.tx)
-    .await
-    .map_err(&failed)?;
+    locked.next_change().await?;
     let ids: Vec<VertexId> = ids.into_iter().map(VertexId).collect();
     let mut turn = Turn::new(&revision.graph, locked.hood(&ids, &revision.graph, false).await?);
     let why = json!({"facts": facts, "of": node});

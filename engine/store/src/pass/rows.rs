@@ -157,7 +157,8 @@ pub async fn load_nodes(
     only: Option<&[Uuid]>,
 ) -> Result<Vec<NodeView>, StoreError> {
     let rows = sqlx::query!(
-        r#"select node_id, name, group_name, standing, state, facts as "facts: JsonValue"
+        r#"select node_id, name, group_name, standing, state, rebuild,
+                  facts || jsonb_build_object('generation', generation) as "facts!: JsonValue"
            from node where (deployment_id = $1 or node_id = $2) and ($3::uuid[] is null or node_id = any($3))"#,
         deployment.0,
         virtual_node.0,
@@ -181,7 +182,7 @@ pub async fn load_nodes(
                 "lost" => Standing::Lost,
                 _ => Standing::In,
             },
-            ready: matches!(row.state.as_str(), "up" | "virtual"),
+            ready: matches!(row.state.as_str(), "up" | "virtual") && !row.rebuild,
             facts: view(row.facts),
         })
         .collect())

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use engine_core::graph::RoleName;
-use engine_core::id::{EngineId, JobId};
+use engine_core::id::{EngineId, JobId, VertexId};
 use engine_core::settle::turn::Moved;
 use engine_core::settle::{Claim, Tally, Vertex, Written};
+use engine_core::state::Event;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -56,7 +57,8 @@ impl Locked {
         .execute(&mut *self.tx)
         .await
         .map_err(doing("recording how jobs ended"))?;
-        Ok(())
+        let left: Vec<JobId> = finished.iter().filter(|job| !job.residue.is_null()).map(|job| job.job).collect();
+        self.note_left(&left).await
     }
 
     /// Writes what a turn decided. Claims become jobs of `engine`; without one there must be none.
@@ -73,8 +75,9 @@ impl Locked {
         if let Some(engine) = engine {
             self.write_claims(&written.claims, &written.vertices, revision, engine).await?;
         }
-        self.abandon_jobs(&written.vertices).await?;
+        self.abandon_jobs(written).await?;
         self.write_tokens(&written.tokens).await?;
+        self.note_skipped(&skipped(written)).await?;
         self.write_wakes(written).await?;
         self.wake_some(&written.free).await?;
         self.write_events(&written.events, principal).await?;
@@ -218,16 +221,20 @@ impl Locked {
         Ok(())
     }
 
-    /// A vertex that is gone has no job: one that still runs somewhere is closed, and its report will be refused.
-    async fn abandon_jobs(&mut self, vertices: &[Vertex]) -> Result<(), StoreError> {
-        let gone: Vec<Uuid> = vertices.iter().filter(|vertex| vertex.is_gone()).map(|vertex| vertex.id.0).collect();
-        if gone.is_empty() {
+    /// A vertex that is gone has no job, nor has one whose machine was taken away: what still runs somewhere is closed,
+    /// and its report will be refused.
+    async fn abandon_jobs(&mut self, written: &Written) -> Result<(), StoreError> {
+        let gone: Vec<Uuid> =
+            written.vertices.iter().filter(|vertex| vertex.is_gone()).map(|vertex| vertex.id.0).collect();
+        let jobs: Vec<Uuid> = written.abandoned.iter().map(|job| job.0).collect();
+        if gone.is_empty() && jobs.is_empty() {
             return Ok(());
         }
         sqlx::query!(
             "update job set finished_at = now(), outcome = 'abandoned', fence = fence + 1
-             where vertex_id = any($1) and finished_at is null",
-            &gone
+             where (vertex_id = any($1) or job_id = any($2)) and finished_at is null",
+            &gone,
+            &jobs
         )
         .execute(&mut *self.tx)
         .await
@@ -285,6 +292,16 @@ impl Locked {
         .map_err(doing("writing events"))?;
         Ok(())
     }
+}
+
+/// Vertices that went without their remove, and why.
+fn skipped(written: &Written) -> Vec<(VertexId, &'static str)> {
+    let lost = written.events.iter().filter(|moved| moved.event == Event::Lost);
+    lost.map(|moved| match moved.detail.get("redeployed") {
+        Some(_) => (moved.vertex, "its machine was made anew"),
+        None => (moved.vertex, "its node is lost"),
+    })
+    .collect()
 }
 
 fn row(vertex: &Vertex) -> Value {

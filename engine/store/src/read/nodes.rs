@@ -61,8 +61,10 @@ macro_rules! rows {
     ($which:literal, $($value:expr),*) => {
         sqlx::query_as!(
             Row,
-            r#"select n.node_id as id, n.name, n.provider, n.state, n.standing, n.address, d.name as "deployment?",
-                      n.group_name, n.owned_by is not null as "owned!", n.facts, n.changed_at,
+            r#"select n.node_id as id, n.name, n.provider, n.standing,
+                      case when n.rebuild and n.state <> 'failed' then 'rebuilding' else n.state end as "state!", n.address, d.name as "deployment?",
+                      n.group_name, n.owned_by is not null as "owned!", n.changed_at,
+                      n.facts || jsonb_build_object('generation', n.generation) as "facts!",
                       coalesce(n.code, case when twin.names is not null then 'node-twin' end) as code,
                       coalesce(n.reason, 'has the machine id of ' || twin.names
                           || ': one machine under several names, or a copied image') as reason

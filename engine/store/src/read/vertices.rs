@@ -87,7 +87,7 @@ macro_rules! rows {
                       v.job_id as job, v.attempts, v.changed_at, j.progress as "progress?: Json<Progress>",
                       case when n.state = 'virtual' then $1 else n.name end as "node!",
                       case when v.state = 'failed' then
-                          (select l.message from job l where l.vertex_id = v.vertex_id order by l.claimed_at desc limit 1)
+                          (select l.message from job l where l.vertex_id = v.vertex_id and not l.beside order by l.claimed_at desc limit 1)
                       end as message
                from vertex v join node n on n.node_id = v.node_id left join job j on j.job_id = v.job_id
                where v.state <> 'gone' and "# + $which,
@@ -203,10 +203,15 @@ async fn load(
             known.vertices.extend(found.map(|(id, stand)| (id, Some(stand))));
         }
         Want::Node(id) => {
-            let row = sqlx::query!("select name, state, standing, code from node where node_id = $1", id.0)
-                .fetch_optional(connection)
-                .await
-                .map_err(doing)?;
+            let row = sqlx::query!(
+                r#"select name, case when rebuild and state <> 'failed' then 'rebuilding' else state end as "state!",
+                          standing, code
+                   from node where node_id = $1"#,
+                id.0
+            )
+            .fetch_optional(connection)
+            .await
+            .map_err(doing)?;
             let stand = |name, state, standing: String, code| NodeStand {
                 name,
                 state,

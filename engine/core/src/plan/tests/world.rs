@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::compile::render_with;
 use crate::document::{Object, OnChange};
 use crate::graph::{Gathered, Graph, GraphRole, Kind, Source, VIRTUAL};
-use crate::plan::{CurrentView, Plan, PlanInput, PlanNode, Seen, diff};
+use crate::plan::{Anew, CurrentView, Plan, PlanInput, PlanNode, Seen, diff};
 use crate::testing::Fixture;
 use crate::value::{at_path, strongest};
 
@@ -28,8 +28,17 @@ fn facts(node: &str) -> Object {
 
 impl World {
     pub(super) fn plan(&self, fixture: &Fixture, desired: &Graph) -> Plan {
-        let nodes: BTreeMap<String, PlanNode> =
-            fixture.nodes.keys().map(|name| (name.clone(), PlanNode { facts: facts(name), aside: false })).collect();
+        self.plan_anew(fixture, desired, &Anew::default())
+    }
+
+    /// Nobody knows the address of a machine that is made again.
+    pub(super) fn plan_anew(&self, fixture: &Fixture, desired: &Graph, anew: &Anew) -> Plan {
+        let node = |name: &String| {
+            let mut facts = facts(name);
+            facts.retain(|fact, _| fact == "name" || !anew.machines.contains(name));
+            (name.clone(), PlanNode { facts, aside: false })
+        };
+        let nodes: BTreeMap<String, PlanNode> = fixture.nodes.keys().map(node).collect();
         let current = self.graph.as_ref().map(|graph| CurrentView { graph, vertices: &self.vertices });
         diff(&PlanInput {
             current,
@@ -38,6 +47,7 @@ impl World {
             nodes: &nodes,
             imports: &BTreeMap::new(),
             moved: &fixture.document.moved,
+            anew,
             seal: &seal,
         })
     }

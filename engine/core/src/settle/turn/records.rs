@@ -101,4 +101,6 @@ pub struct Written {
     pub values: BTreeMap<String, Value>,
     /// Jobs that were claimed.
     pub claims: Vec<Claim>,
+    /// Jobs that are closed without a report, for their machine is made anew. What still comes of them is refused.
+    pub abandoned: BTreeSet<JobId>,
 }

@@ -1,0 +1,112 @@
+//! A deployment, or some of its nodes, made anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine_core::catalog::CatalogRole;
+use engine_core::graph::{Kind, NodeName, RoleName};
+use engine_core::plan::Anew;
+use engine_core::view::{Applied, Refusal, RefusalKind};
+use engine_store::commit::Committed;
+use engine_store::redeploy::{Redeploy, redeploy};
+use engine_store::snapshot::{Current, Snapshot, snapshot};
+use serde_json::json;
+
+use super::planning::{self, Planned};
+use super::{Control, allowed, store, unknown_deployment};
+use crate::shared::Shared;
+
+impl Control {
+    /// What a redeploy of these nodes would do; of all of the deployment, if none are named.
+    ///
+    /// # Errors
+    /// There is no such deployment, it is on its way out, or it has no such node.
+    pub async fn plan_redeploy(&self, name: &str, nodes: &[String]) -> Result<Applied, Refusal> {
+        let shared = self.shared();
+        Ok(plan(&shared, name, nodes).await?.0)
+    }
+
+    /// Makes these nodes of a deployment anew, or all of it: machines that it owns are made again by their provider, all
+    /// node roles run again. `seen`: the revision that the person saw; another one by now is refused.
+    ///
+    /// # Errors
+    /// As [`Control::plan_redeploy`]; or its policy forbids it, or somebody else has committed since.
+    pub async fn redeploy(
+        &self,
+        name: &str,
+        nodes: &[String],
+        seen: Option<i32>,
+        by: &str,
+    ) -> Result<Applied, Refusal> {
+        let shared = self.shared();
+        let (applied, anew) = plan(&shared, name, nodes).await?;
+        let planned = Planned { applied, commit: None };
+        if let Some(seen) = seen.filter(|seen| *seen != planned.applied.revision) {
+            let message = format!(
+                "deployment `{name}` is at revision {} by now, the plan was made from revision {seen}",
+                planned.applied.revision
+            );
+            return Err(Refusal::new(RefusalKind::Conflict, "revision-moved", message));
+        }
+        allowed(&planned, name, &[])?;
+        let planned = planned.applied;
+        let wanted = Redeploy {
+            name: name.to_owned(),
+            seen: planned.revision,
+            nodes: anew.nodes.iter().cloned().collect(),
+            whole: anew.whole,
+            plan: json!({"what": "redeployed", "totals": planned.plan.totals, "nodes": anew.nodes, "whole": anew.whole}),
+            by: by.to_owned(),
+        };
+        match redeploy(&shared.pool, &wanted).await.map_err(store)? {
+            Committed::Revision(revision) => {
+                shared.hint();
+                Ok(Applied { revision, changed: true, ..planned })
+            }
+            Committed::Moved | Committed::NodeTaken(_) => {
+                let message = format!("somebody else has committed `{name}` meanwhile; nothing was changed");
+                Err(Refusal::new(RefusalKind::Conflict, "revision-moved", message))
+            }
+        }
+    }
+}
+
+async fn plan(shared: &Shared, name: &str, nodes: &[String]) -> Result<(Applied, Anew), Refusal> {
+    let snapshot = snapshot(&shared.pool, name).await.map_err(store)?;
+    let Some(current) = snapshot.current.as_ref().filter(|current| current.state != "gone") else {
+        return Err(unknown_deployment(name));
+    };
+    if current.state != "active" {
+        let message = format!("deployment `{name}` is being destroyed; apply it again first");
+        return Err(Refusal::new(RefusalKind::Conflict, "deployment-leaving", message));
+    }
+    let anew = anew(&snapshot, current, nodes)?;
+    let contents = contents(shared, current).await?;
+    let plan = planning::difference(&snapshot, &current.graph, &contents, &BTreeMap::new(), &anew);
+    let (deployment, revision) = (name.to_owned(), current.revision);
+    Ok((Applied { deployment, revision, changed: true, plan, warnings: Vec::new() }, anew))
+}
+
+/// The nodes asked for, and which of them their provider makes again.
+fn anew(snapshot: &Snapshot, current: &Current, nodes: &[String]) -> Result<Anew, Refusal> {
+    let bound = &current.graph.nodes;
+    if let Some(stranger) = nodes.iter().find(|node| !bound.contains_key(*node)) {
+        let message = format!("deployment `{}` has no node `{stranger}`", current.graph.deployment);
+        return Err(Refusal::new(RefusalKind::NotFound, "unknown-node", message));
+    }
+    let whole = nodes.is_empty();
+    let nodes: BTreeSet<NodeName> =
+        if whole { bound.keys().cloned().collect() } else { nodes.iter().cloned().collect() };
+    let is_owned = |name: &&NodeName| snapshot.nodes.get(*name).is_some_and(|known| known.created);
+    Ok(Anew { machines: nodes.iter().filter(is_owned).cloned().collect(), nodes, whole })
+}
+
+/// The roles as they were committed: a redeploy changes no content.
+async fn contents(shared: &Shared, current: &Current) -> Result<BTreeMap<RoleName, CatalogRole>, Refusal> {
+    let mut contents = BTreeMap::new();
+    for role in current.graph.roles.values().filter(|role| role.kind == Kind::Work) {
+        if let Some(hash) = current.contents.get(&role.name) {
+            contents.insert(role.name.clone(), shared.role(hash).await.map_err(store)?.as_ref().clone());
+        }
+    }
+    Ok(contents)
+}
