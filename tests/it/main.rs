@@ -9,6 +9,7 @@ mod support;
 
 mod converge;
 mod database;
+mod etcd;
 mod hosts;
 mod lab;
 mod roles;
