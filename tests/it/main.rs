@@ -10,6 +10,7 @@ mod support;
 mod converge;
 mod database;
 mod etcd;
+mod growing;
 mod hosts;
 mod lab;
 mod roles;

@@ -179,11 +179,18 @@ fn difference(
 ) -> engine_core::plan::Plan {
     let mut roles = snapshot.roles.clone();
     roles.extend(contents.values().map(|role| (role.content.clone(), role.clone())));
-    let nodes: BTreeMap<NodeName, PlanNode> = snapshot
+    let mut nodes: BTreeMap<NodeName, PlanNode> = snapshot
         .nodes
         .iter()
         .map(|(name, known)| (name.clone(), PlanNode { facts: known.facts.clone(), aside: known.standing == "aside" }))
         .collect();
+    // Of a node that is still to be made the name is known, and nothing else.
+    for name in desired.nodes.keys() {
+        nodes.entry(name.clone()).or_insert_with(|| {
+            let facts = Object::from_iter([("name".to_owned(), json!(name))]);
+            PlanNode { facts, aside: false }
+        });
+    }
     let current =
         snapshot.current.as_ref().map(|current| CurrentView { graph: &current.graph, vertices: &snapshot.seen });
     let imports = BTreeMap::new();
