@@ -92,6 +92,7 @@ It is left running. To go on (make demo-down takes it away):
   plinth why demo deployment/etcd-ready
   plinth graph demo -o mermaid
   plinth exec $(members | tr '\n' ' ')-- etcdctl member list
+  plinth scale demo members 5 --wait
   plinth destroy demo
 TEXT
 }

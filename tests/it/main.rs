@@ -10,6 +10,8 @@ mod support;
 mod converge;
 mod database;
 mod drift;
+mod etcd;
+mod growing;
 mod hosts;
 mod lab;
 mod redeploy;

@@ -57,7 +57,7 @@ fn spec(role: &CatalogRole, inputs: &Object, node: NodeId, owner: String, mode: 
         secret: Vec::new(),
         changed: Vec::new(),
         files: role.files.iter().map(|(path, bytes)| (path.clone(), encode(bytes))).collect(),
-        outputs: Vec::new(),
+        outputs: role.doc.outputs.iter().filter(|(_, out)| out.value.is_none()).map(|(name, _)| name.clone()).collect(),
         spare: Vec::new(),
         destroys: Vec::new(),
         limits: Limits::default(),

@@ -60,6 +60,11 @@ impl Reads {
         }
     }
 
+    /// What a vertex holds values of.
+    pub(crate) fn of(&self, reader: VertexId) -> impl Iterator<Item = VertexId> + '_ {
+        self.0.get(&reader).into_iter().flat_map(|held| held.direct.iter().copied())
+    }
+
     /// What a vertex reads as things are.
     fn now(
         &self,

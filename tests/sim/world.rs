@@ -2,6 +2,7 @@
 //! was applied, crashes between any two writes, failures, changes. `PLINTH_SEED=n` replays one history.
 
 mod anew;
+mod leaving;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -220,6 +221,7 @@ impl World {
         for claim in written.claims {
             if claim.remove {
                 self.nobody_reads(claim.vertex);
+                self.gathered_from_those_who_stay(&claim);
             } else {
                 self.nothing_stale_above(&claim);
                 self.disturb(claim.vertex);
@@ -267,15 +269,6 @@ impl World {
                     }
                 }
             }
-        }
-    }
-
-    /// Invariant 9: whoever read this leaver has let go of it, or is gone.
-    fn nobody_reads(&self, leaver: VertexId) {
-        if let Some(reader) = self.reads.reader_of(&self.graph, &self.vertices, leaver) {
-            let (leaver, reader) = (&self.vertices[&leaver], &self.vertices[&reader]);
-            let says = format!("{}, which is {} with goal {:?}", reader.role, reader.phase.state, reader.phase.goal);
-            panic!("{} is removed while it is read by {says}:\n{}", leaver.role, self.table());
         }
     }
 

@@ -131,7 +131,7 @@ pub(crate) fn is_protected(path: &Path) -> bool {
 
 /// May the step be done again when nobody knows how far it got?
 pub(crate) fn is_repeatable(step: &Step) -> bool {
-    step.kind != "run" || step.args.get("unless").is_some() || step.args.get("creates").is_some()
+    step.kind != "run" || ["unless", "creates", "asks"].iter().any(|guard| step.args.get(guard).is_some())
 }
 
 /// What it is, for people: `file /etc/hosts`.

@@ -23,7 +23,18 @@ fn the_tree_loads_clean() {
     let roles: Vec<&String> = loaded.catalog.roles.keys().collect();
     assert_eq!(
         roles,
-        ["etcd", "etcd-founding", "etcd-identity", "etcd-membership", "etcd-ready", "hello", "node-base", "node-name"]
+        [
+            "etcd",
+            "etcd-founding",
+            "etcd-identity",
+            "etcd-membership",
+            "etcd-package",
+            "etcd-ready",
+            "etcd-roster",
+            "hello",
+            "node-base",
+            "node-name"
+        ]
     );
     assert_eq!(loaded.catalog.workloads.keys().collect::<Vec<_>>(), ["etcd-cluster", "hello"]);
 }

@@ -38,10 +38,10 @@ pub struct Following<'a> {
 }
 
 /// May a job be repeated although it is not known how far it came? True if every step leaves things alone that are
-/// as it wants them: all but `reboot`, and `run` without `unless` or `creates`.
+/// as it wants them: all but `reboot`, and `run` without `unless`, `creates` or `asks`.
 pub fn repeatable(job: &JobSpec) -> bool {
     let harmless = |step: &Step| match step.kind.as_str() {
-        "run" => ["unless", "creates"].iter().any(|guard| step.args.get(guard).is_some()),
+        "run" => ["unless", "creates", "asks"].iter().any(|guard| step.args.get(guard).is_some()),
         "reboot" => false,
         _ => true,
     };

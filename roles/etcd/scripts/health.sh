@@ -1,2 +1,2 @@
 # A read through the cluster: passes only where there is a leader.
-exec etcdctl --endpoints="http://$address:$client_port" --command-timeout=5s endpoint health
+exec etcdctl --endpoints="$client_url" --command-timeout=5s endpoint health

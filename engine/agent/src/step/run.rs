@@ -2,7 +2,8 @@
 //!
 //! Inputs and results of earlier steps come as JSON in the file `$PLINTH_INPUTS`, and each scalar as an environment
 //! variable of its name. JSON written to `$PLINTH_OUTPUT` is the result: under the `as` name, or else, as an object,
-//! outputs of the role. With `unless` (a command) or `creates` (a path) it can be dry-run and repeated.
+//! outputs of the role. With `unless` (a command) or `creates` (a path) it can be dry-run and repeated; one that only
+//! `asks` changes nothing and runs in a dry run as well.
 
 use std::fs;
 use std::io::Read as _;
@@ -29,6 +30,8 @@ pub(super) struct Run {
     unless: Option<String>,
     #[serde(default)]
     creates: Option<AbsPath>,
+    #[serde(default)]
+    asks: bool,
     #[serde(default)]
     output: Option<OutputSchema>,
     #[serde(default)]
@@ -72,7 +75,7 @@ fn perform(args: &Run, body: &[u8], work: &Path, cx: &mut Context<'_>) -> Result
         }
     }
     let mut report = Report::unchanged();
-    if cx.dry {
+    if cx.dry && !args.asks {
         if args.unless.is_none() && args.creates.is_none() {
             return Ok(Report::undecided());
         }
@@ -89,7 +92,9 @@ fn perform(args: &Run, body: &[u8], work: &Path, cx: &mut Context<'_>) -> Result
     if !ended.status.success() {
         return Err(StepError::Command { what: title, how: how(ended.status), last: ended.last });
     }
-    report.diff("run", "ran");
+    if !args.asks {
+        report.diff("run", "ran");
+    }
     report.value = result(args, &work.join("output"), cx)?;
     if let Some(path) = args.creates.as_ref().filter(|path| fs::symlink_metadata(&path.0).is_err()) {
         cx.say(format!("the script ended well, but {} is not there", path.display()));

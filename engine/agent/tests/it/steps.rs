@@ -230,6 +230,8 @@ fn plans_tell_what_can_not_be_told() {
         json!([
             {"run": {"text": "echo '{\"n\": 1}' > $PLINTH_OUTPUT", "as": "made"}},
             {"file": {"path": "DIR/{{ made.n }}", "content": "x"}},
+            {"run": {"text": "echo '\"seen\"' > $PLINTH_OUTPUT", "asks": true, "as": "asked"}},
+            {"directory": {"path": "DIR/{{ asked }}"}},
             {"run": {"text": "touch DIR/x", "creates": "DIR/x"}},
             {"wait": {"path": "DIR/x"}},
             {"reboot": {}},
@@ -241,6 +243,9 @@ fn plans_tell_what_can_not_be_told() {
     succeeded
     skipped run echo '{"n": 1}' > $PLINTH_OUTPUT
     skipped file DIR/{{ made.n }}
+    same run echo '"seen"' > $PLINTH_OUTPUT
+    changed directory DIR/seen
+      DIR/seen: new, root:root 0755
     changed run touch DIR/x
       run: would run
     skipped wait DIR/x

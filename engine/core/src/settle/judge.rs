@@ -62,9 +62,12 @@ pub fn judge(graph: &Graph, hood: &Hood, vertex: &Vertex) -> Verdict {
         return Verdict::Hold(cause);
     }
     if vertex.phase.goal == Goal::Absent {
-        return match leaver::reader(graph, hood, vertex) {
+        return match leaver::held(graph, hood, vertex) {
             Some(cause) => Verdict::Hold(cause),
-            None => begin(graph, hood, vertex, role, Frozen::default()),
+            None => {
+                let frozen = Frozen { values: leaver::inputs(graph, hood, vertex), ..Frozen::default() };
+                begin(graph, hood, vertex, role, frozen)
+            }
         };
     }
     if let Some(node) = unseen_choice(hood, role) {
@@ -389,12 +392,14 @@ fn chosen_node(hood: &Hood, chooser: &str) -> Option<NodeId> {
     hood.nodes.values().find(|node| node.name == name).map(|node| node.id)
 }
 
-/// The first active instance of a role by node name, where all of the role is loaded.
+/// The first active instance of a role by node name, where all of the role is loaded. One whose node does not answer comes
+/// after all that do.
 pub fn first_active(hood: &Hood, role: &str) -> Option<(String, NodeId)> {
     instances(hood, role, None)
         .filter(|(_, vertex)| vertex.phase.state == State::Active)
-        .map(|(node, _)| (node.name.clone(), node.id))
+        .map(|(node, _)| (!node.ready, node.name.clone(), node.id))
         .min()
+        .map(|(_, name, id)| (name, id))
 }
 
 fn gathered(members: &BTreeMap<String, Value>, map: bool) -> Object {

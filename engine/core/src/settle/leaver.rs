@@ -2,12 +2,48 @@
 //!
 //! Those who stay let go by being judged without it: they rest then. Among leavers the order is reversed.
 
+use serde_json::{Value, json};
+
 use super::judge::{stale_anywhere, stale_at};
 use super::{Cause, Hood, Vertex};
-use crate::graph::{Graph, Kind, Pairing};
+use crate::document::Object;
+use crate::graph::{Gathered, Graph, GraphRole, Kind, Pairing, Source};
+use crate::state::Goal;
+
+/// What holds back the removal of a leaver: somebody who may still hold what it told, or a gather that it reads and that
+/// does not say yet who stays.
+pub(super) fn held(graph: &Graph, hood: &Hood, leaver: &Vertex) -> Option<Cause> {
+    reader(graph, hood, leaver).or_else(|| {
+        let node = hood.virtual_node?;
+        gathers(graph, leaver).find_map(|(_, helper)| stale_at(hood, &helper.name, node))
+    })
+}
+
+/// Inputs that a removal gets anew: gathers, cut down to those who stay.
+pub(super) fn inputs(graph: &Graph, hood: &Hood, leaver: &Vertex) -> Object {
+    let value = |helper: &GraphRole| {
+        let stays = hood.on_virtual(&helper.name).filter(|found| found.phase.goal == Goal::Present);
+        match stays.and_then(|found| found.outputs.get("value")) {
+            Some(value) => value.clone(),
+            None if matches!(helper.kind, Kind::Gather { map: true, .. }) => json!({}),
+            None => Value::Array(Vec::new()),
+        }
+    };
+    gathers(graph, leaver).map(|(input, helper)| (input.clone(), value(helper))).collect()
+}
+
+/// Gathers of outputs that feed inputs of a leaver.
+fn gathers<'g>(graph: &'g Graph, leaver: &Vertex) -> impl Iterator<Item = (&'g String, &'g GraphRole)> {
+    let inputs = graph.roles.get(&leaver.role).into_iter().flat_map(|role| &role.inputs);
+    inputs.filter_map(|(name, input)| {
+        let Source::Gather { helper } = &input.source else { return None };
+        let helper = graph.roles.get(helper)?;
+        matches!(helper.kind, Kind::Gather { of: Gathered::Output { .. }, .. }).then_some((name, helper))
+    })
+}
 
 /// Somebody who may still hold what a leaver told, directly or through a helper.
-pub(super) fn reader(graph: &Graph, hood: &Hood, leaver: &Vertex) -> Option<Cause> {
+fn reader(graph: &Graph, hood: &Hood, leaver: &Vertex) -> Option<Cause> {
     let mut queue: Vec<&str> = vec![&leaver.role];
     while let Some(parent) = queue.pop() {
         if let Some(cause) = chooser(graph, hood, parent) {

@@ -187,7 +187,14 @@ pub(super) fn difference(
         facts.retain(|fact, _| fact == "name" || !anew.machines.contains(name));
         (name.clone(), PlanNode { facts, aside: known.standing == "aside" })
     };
-    let nodes: BTreeMap<NodeName, PlanNode> = snapshot.nodes.iter().map(node).collect();
+    let mut nodes: BTreeMap<NodeName, PlanNode> = snapshot.nodes.iter().map(node).collect();
+    // Of a node that is still to be made the name is known, and nothing else.
+    for name in desired.nodes.keys() {
+        nodes.entry(name.clone()).or_insert_with(|| {
+            let facts = Object::from_iter([("name".to_owned(), json!(name))]);
+            PlanNode { facts, aside: false }
+        });
+    }
     let current =
         snapshot.current.as_ref().map(|current| CurrentView { graph: &current.graph, vertices: &snapshot.seen });
     let imports = BTreeMap::new();

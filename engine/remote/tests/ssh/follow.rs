@@ -88,6 +88,7 @@ fn what_may_be_repeated() {
     check(json!([{"file": {"path": "/a", "content": "x"}}, {"package": ["a"]}]), true);
     check(json!([{"run": {"text": "echo"}}]), false);
     check(json!([{"run": {"text": "echo", "unless": "true"}}, {"run": {"text": "echo", "creates": "/a"}}]), true);
+    check(json!([{"run": {"text": "echo", "asks": true}}]), true);
     check(json!([{"file": {"path": "/a"}}, {"reboot": {}}]), false);
 }
 

@@ -193,7 +193,7 @@ impl Locked {
                 }))
             })
             .collect();
-        // A remove runs the content and the inputs of the last attempt.
+        // A remove runs the content and the inputs of the last attempt; what it gathered is as it is now.
         sqlx::query!(
             "insert into job (job_id, deployment_id, vertex_id, node_id, action, attempt, engine_id, fence, revision,
                               content, digest, inputs, changed, claimed_at)
@@ -202,7 +202,7 @@ impl Locked {
                     case when u.remove then 'remove' else 'apply' end, u.attempt, $2, 1, $3,
                     case when u.remove then coalesce(l.content, u.content) else u.content end,
                     case when u.remove then coalesce(l.digest, u.digest) else u.digest end,
-                    case when u.remove then coalesce(l.inputs, u.inputs) else u.inputs end,
+                    case when u.remove then coalesce(l.inputs, '{}') || u.inputs else u.inputs end,
                     u.changed, clock_timestamp()
              from jsonb_to_recordset($4) as u(job_id uuid, vertex_id uuid, node_id uuid, attempt int, remove bool,
                                               content text, digest text, inputs jsonb, changed jsonb)

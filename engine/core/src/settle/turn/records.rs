@@ -43,7 +43,7 @@ pub struct Claim {
     pub remove: bool,
     /// The node it is performed on.
     pub node: NodeId,
-    /// The frozen inputs (apply).
+    /// The frozen inputs (apply); those that the inputs of the last apply are replaced by (remove).
     pub frozen: Frozen,
     /// Inputs whose value differs from that of the last success.
     pub changed: BTreeSet<String>,

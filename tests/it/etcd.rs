@@ -1,0 +1,231 @@
+//! An etcd cluster that grows and shrinks on lab nodes while somebody writes to it and counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::site::Site;
+
+/// A client of its own: so many tries, in so much time, each at the next endpoint.
+const TRIES: u32 = 3;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Client URLs, as the deployment exports them.
+type Endpoints = Arc<Mutex<Vec<String>>>;
+
+/// Puts numbered keys, one after the other.
+struct Writer {
+    endpoints: Endpoints,
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Written>,
+}
+
+#[derive(Default)]
+struct Written {
+    acknowledged: BTreeSet<u32>,
+    failed: Vec<String>,
+    retries: u32,
+    slowest: Duration,
+}
+
+impl Writer {
+    fn start(endpoints: Vec<String>) -> Self {
+        let (endpoints, stop) = (Arc::new(Mutex::new(endpoints)), Arc::new(AtomicBool::new(false)));
+        let (to, until) = (Arc::clone(&endpoints), Arc::clone(&stop));
+        let task = std::thread::spawn(move || {
+            let mut written = Written::default();
+            let mut number = 0;
+            while !until.load(Ordering::Relaxed) {
+                number += 1;
+                written.put(&to, number);
+                // Two hundred a second are enough, the members are on this machine.
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            written
+        });
+        Self { endpoints, stop, task }
+    }
+
+    fn use_these(&self, endpoints: Vec<String>) {
+        *self.endpoints.lock().expect("nobody panicked") = endpoints;
+    }
+
+    fn stop(self) -> Written {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.join().expect("the writer does not panic")
+    }
+}
+
+impl Written {
+    fn put(&mut self, endpoints: &Endpoints, number: u32) {
+        let began = Instant::now();
+        let mut said = Vec::new();
+        for attempt in 0..TRIES {
+            let left = PATIENCE.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            let url = {
+                let all = endpoints.lock().expect("nobody panicked");
+                all[(number + attempt) as usize % all.len()].clone()
+            };
+            let body = json!({"key": STANDARD.encode(key(number)), "value": STANDARD.encode(number.to_string())});
+            self.retries += u32::from(attempt > 0);
+            match post(&url, "/v3/kv/put", &body, left.min(PATIENCE / TRIES)) {
+                Ok(_) => {
+                    self.acknowledged.insert(number);
+                    self.slowest = self.slowest.max(began.elapsed());
+                    return;
+                }
+                Err(error) => said.push(format!("{url}: {error}")),
+            }
+        }
+        self.failed.push(format!("{}: {}", key(number), said.join("; ")));
+    }
+}
+
+fn key(number: u32) -> String {
+    format!("written/{number:08}")
+}
+
+/// One request to the JSON gateway of a member.
+fn post(url: &str, path: &str, body: &Value, limit: Duration) -> Result<Value, String> {
+    let end = Instant::now() + limit;
+    let host = url.strip_prefix("http://").ok_or("no URL")?;
+    let address: SocketAddr = host.parse().map_err(|error| format!("{error}"))?;
+    let failed = |error: std::io::Error| error.to_string();
+    let mut stream = TcpStream::connect_timeout(&address, limit).map_err(failed)?;
+    let body = body.to_string();
+    let request = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).map_err(failed)?;
+    let mut answer = Vec::new();
+    let mut part = [0; 8192];
+    loop {
+        let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or("too late")?;
+        stream.set_read_timeout(Some(left)).map_err(failed)?;
+        match stream.read(&mut part).map_err(failed)? {
+            0 => break,
+            count => answer.extend_from_slice(&part[..count]),
+        }
+    }
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+    let status = head.lines().next().unwrap_or_default();
+    if !status.contains(" 200 ") {
+        return Err(format!("{status}: {}", body.trim()));
+    }
+    serde_json::from_str(body).map_err(|error| error.to_string())
+}
+
+/// All that is there under the writer's keys, read through one member.
+fn stored(url: &str) -> BTreeMap<String, String> {
+    let range = json!({"key": STANDARD.encode("written/"), "range_end": STANDARD.encode("written0")});
+    let answer = post(url, "/v3/kv/range", &range, Duration::from_secs(30)).expect("a range");
+    let text = |value: &Value| {
+        let bytes = STANDARD.decode(value.as_str().expect("text")).expect("base64");
+        String::from_utf8(bytes).expect("text")
+    };
+    let pairs = answer["kvs"].as_array().into_iter().flatten();
+    pairs.map(|pair| (text(&pair["key"]), text(&pair["value"]))).collect()
+}
+
+fn endpoints(site: &Site) -> Vec<String> {
+    let shown = site.json(&["deployment", "show", "it"]);
+    let urls = shown["exports"]["endpoints"].as_array().unwrap_or_else(|| panic!("no endpoints: {shown:#}"));
+    urls.iter().map(|url| url.as_str().expect("a URL").to_owned()).collect()
+}
+
+/// Name and whether it is a learner, of each member.
+fn members(url: &str) -> BTreeMap<String, bool> {
+    let answer = post(url, "/v3/cluster/member/list", &json!({}), PATIENCE).expect("a member list");
+    let all = answer["members"].as_array().expect("members").iter();
+    all.map(|one| (one["name"].as_str().unwrap_or_default().to_owned(), one["isLearner"] == true)).collect()
+}
+
+fn full(names: &[&str]) -> BTreeMap<String, bool> {
+    names.iter().map(|name| (format!("it-members-{name}"), false)).collect()
+}
+
+#[test]
+fn three_members_become_five_and_three_again_and_no_write_fails() {
+    let mut site = Site::new(&[]);
+    site.start();
+    site.apply("deployment: it\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 3}}\n");
+    site.until_active("it");
+    let first = endpoints(&site);
+    let founded = members(&first[0]);
+    assert_eq!(founded, full(&["1", "2", "3"]));
+    let writer = Writer::start(first.clone());
+
+    site.ok(&["scale", "it", "members", "5", "--yes", "--wait"]);
+    let grown = endpoints(&site);
+    assert_eq!(grown.len(), 5);
+    assert_eq!(members(&grown[4]), full(&["1", "2", "3", "4", "5"]), "all of them full members");
+    for node in ["it-members-1", "it-members-2", "it-members-3"] {
+        let jobs = site.json(&["why", "it", &format!("{node}/etcd")])["jobs"].as_array().map(Vec::len);
+        assert_eq!(jobs, Some(1), "{node} was left alone");
+    }
+    // Whoever leaves is still asked.
+    writer.use_these(grown);
+    site.ok(&["scale", "it", "members", "3", "--yes", "--wait"]);
+    assert_eq!(endpoints(&site), first);
+    assert_eq!(members(&first[2]), founded);
+    site.until_so("gone", || {
+        let nodes = site.ok(&["node", "list", "-o", "name"]);
+        if nodes.lines().count() == 3 { Ok(()) } else { Err(nodes) }
+    });
+    writer.use_these(first.clone());
+    let written = writer.stop();
+    println!(
+        "{} writes, {} retries, {} failed, the slowest took {:?}",
+        written.acknowledged.len(),
+        written.retries,
+        written.failed.len(),
+        written.slowest
+    );
+    assert_eq!(written.failed, Vec::<String>::new());
+    assert!(written.acknowledged.len() > 100, "only {} writes", written.acknowledged.len());
+    for url in &first {
+        let stored = stored(url);
+        let lost: Vec<&u32> = written
+            .acknowledged
+            .iter()
+            .filter(|number| stored.get(&key(**number)) != Some(&number.to_string()))
+            .collect();
+        assert_eq!(lost, Vec::<&u32>::new(), "acknowledged, and not there at {url}");
+    }
+    site.ok(&["destroy", "it", "--yes", "--wait"]);
+}
+
+#[test]
+fn a_member_that_is_dead_is_removed_by_those_who_stay() {
+    let mut site = Site::new(&[]);
+    site.start();
+    site.apply("deployment: it\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 3}}\n");
+    site.until_active("it");
+    let first = endpoints(&site)[0].clone();
+    let _ = site.run(&["exec", "it-members-3", "--timeout", "5s", "--", "poweroff", "--force"]);
+    site.ok(&["scale", "it", "members", "1", "--yes"]);
+    site.until_so("one member", || {
+        let members = members(&first);
+        if members == full(&["1"]) { Ok(()) } else { Err(format!("{members:?}")) }
+    });
+    let leaver = |status: &Value, node: &str| {
+        let mut roles = status["node_roles"].as_array().into_iter().flatten();
+        roles.find(|role| role["node"] == node && role["role"] == "etcd").cloned()
+    };
+    let status = site.until("it", "without the second", |status| leaver(status, "it-members-2").is_none());
+    // What is on the dead machine can not be removed, and does not count as gone.
+    let left = leaver(&status, "it-members-3").expect("a leaver");
+    assert_eq!(left["goal"], "absent", "{left:#}");
+    let put = json!({"key": STANDARD.encode("after"), "value": STANDARD.encode("all")});
+    post(&first, "/v3/kv/put", &put, PATIENCE).expect("the one that is left serves");
+}
