@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine_core::plan::{Action, Cause};
 use engine_core::view::{Health, JobView, StatusView};
+use engine_store::ask::Ask;
 use engine_store::read;
 
 use crate::support::{World, address};
@@ -123,5 +124,42 @@ async fn a_node_less_is_let_go_of_before_it_is_taken_apart() {
     }
     let nodes = read::nodes(world.database.pool(), None, 100).await.expect("nodes");
     assert!(nodes.iter().filter(|node| node.name == "blue-all-4").all(|node| node.state != "up"), "{nodes:#?}");
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_lost_is_waited_for_no_more_and_another_takes_its_place() {
+    let world = World::new(&GROWING).await;
+    let engine = world.engine().await;
+    let control = engine.control();
+    control.apply(&document(2), "f", &[], "test").await.expect("applied");
+    world.until_active("blue").await;
+    // The third one dies in the middle of a job that would never end.
+    let hangs =
+        "update node set options = '{\"script\": {\"member\": {\"outcome\": \"hang\"}}}' where name = 'blue-all-3'";
+    control.ask(Ask::Pause, "blue", None, "test").await.expect("paused");
+    control.apply(&document(3), "f", &[], "test").await.expect("applied");
+    world.database.run(hangs).await;
+    control.ask(Ask::Resume, "blue", None, "test").await.expect("resumed");
+    let running = |s: &StatusView| s.node_roles.iter().any(|r| address(r) == "blue-all-3/member" && r.job.is_some());
+    let before = world.until("blue", running).await;
+    assert_eq!(before.deployment.health, Health::Converging);
+
+    assert_eq!(control.lose_node("nobody", "ann").await.expect_err("unknown").code, "unknown-node");
+    control.lose_node("blue-all-3", "ann").await.expect("lost");
+    let status = world.until("blue", |s| s.deployment.health == Health::Active && s.nodes.len() == 2).await;
+    assert!(status.node_roles.iter().all(|role| role.node != "blue-all-3"), "{status:#?}");
+    let jobs = table(&world, &before).await;
+    let outcomes: Vec<_> = jobs["blue-all-3/member"].iter().map(|job| job.outcome.as_deref()).collect();
+    assert_eq!(outcomes, [Some("abandoned")]);
+    let residue = read::residue_of(world.database.pool(), "blue").await.expect("residue").expect("a deployment");
+    assert!(residue.iter().all(|one| one.node == "blue-all-3" && one.reason == "its node is lost"), "{residue:#?}");
+    assert!(residue.iter().any(|one| one.role == "base"), "what it had made is named: {residue:#?}");
+
+    let planned = control.plan(&document(3), "f").await.expect("a plan");
+    assert_eq!(planned[0].plan.totals.create, 4, "{:#?}", planned[0].plan);
+    control.apply(&document(3), "f", &[], "test").await.expect("applied");
+    let status = world.until("blue", |s| s.deployment.health == Health::Active && s.nodes.len() == 3).await;
+    assert!(status.nodes.iter().any(|node| node.name == "blue-all-4"), "an index is used once: {status:#?}");
     engine.stop().await;
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod nodes;
 mod second_day;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
 
+pub(crate) use nodes::NodeCommand;
 pub(crate) use second_day::{Drift, History, Redeploy};
 
 const EXITS: &str = "Exit codes:\n  0 ok   1 failed   2 wrong usage   3 not found   4 conflict   5 timed out waiting   \
@@ -488,33 +490,6 @@ pub(crate) enum DatabaseCommand {
         /// Which database.
         #[command(flatten)]
         at: DatabaseAt,
-    },
-}
-
-/// What can be done with nodes.
-#[derive(Debug, Subcommand)]
-pub(crate) enum NodeCommand {
-    /// List them.
-    List,
-    /// Show one with its node roles.
-    Show {
-        /// Its name.
-        name: String,
-    },
-    /// Adopt the hosts that a file describes.
-    #[command(after_help = "Example:\n  plinth node add docs/examples/ssh-nodes.yaml")]
-    Add {
-        /// Node documents; `-` is standard input.
-        file: PathBuf,
-    },
-    /// Let go of a node that no deployment uses: its host keeps neither our agent nor our key.
-    #[command(after_help = "Example:\n  plinth node remove rack1-a")]
-    Remove {
-        /// Its name.
-        name: String,
-        /// Without a word to its host: it is dead, or belongs to others by now. What is ours there stays there.
-        #[arg(long)]
-        force: bool,
     },
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::args::Output;
-use crate::output::{CliError, Context, document};
+use crate::output::{CliError, Context, confirm, document};
 use crate::status;
 use crate::table::{self, Shown};
 
@@ -109,6 +109,16 @@ pub(crate) async fn remove(context: &Context, name: &str, force: bool) -> Result
         || vec![name.to_owned()],
         || format!("{name} {}\n", if force { "forgotten" } else { "leaves" }),
     )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `plinth node lost`.
+pub(crate) async fn lost(context: &Context, name: &str, yes: bool) -> Result<ExitCode, CliError> {
+    if !yes {
+        confirm(&format!("Give up {name} for good?"))?;
+    }
+    context.client.lose_node(name).await?;
+    context.print(&json!({"lost": name}), || vec![name.to_owned()], || format!("{name} is lost\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -219,6 +219,10 @@ impl Client {
         self.http.post(at!("nodes"), &AddNodesRequest { document, keys }).await
     }
 
+    pub async fn lose_node(&self, name: &str) -> Result<(), ClientError> {
+        self.http.post_empty(at!("nodes", name, "losses")).await
+    }
+
     pub async fn remove_node(&self, name: &str, force: bool) -> Result<(), ClientError> {
         self.http.delete(at!("nodes", name; "force" = force.then_some(true))).await
     }

@@ -99,6 +99,11 @@ impl Http {
         self.json(response).await
     }
 
+    /// Nothing is said, and the answer is not looked at.
+    pub(crate) async fn post_empty(&self, place: Place<'_>) -> Result<(), ClientError> {
+        self.answer(self.request(Method::POST, &place).timeout(ANSWER)).await.map(drop)
+    }
+
     /// The answer is not looked at.
     pub(crate) async fn delete(&self, place: Place<'_>) -> Result<(), ClientError> {
         self.answer(self.request(Method::DELETE, &place).timeout(ANSWER)).await.map(drop)

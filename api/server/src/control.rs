@@ -37,6 +37,8 @@ pub trait Control: Send + Sync + 'static {
     /// Adopts the hosts that node documents describe; returns their names. Private keys are in `keys` by node name.
     async fn add_nodes(&self, document: &Document, keys: &[(String, String)], by: &str)
     -> Result<Vec<String>, Refusal>;
+    /// Gives up a node that a deployment uses.
+    async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal>;
     /// Lets go of a node that no deployment uses.
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal>;
     /// Runs a command on nodes, side by side; the receiver ends when it has ended on all of them.

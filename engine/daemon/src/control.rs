@@ -15,7 +15,7 @@ use engine_core::view::{Applied, Moved, Refusal, RefusalKind};
 use engine_store::StoreError;
 use engine_store::ask::{Ask, Asked, ask};
 use engine_store::commit::{self, Commit, Committed};
-use engine_store::nodes::{self, Adopted, Change, Taken};
+use engine_store::nodes::{self, Adopted, Change, Lost, Taken};
 use serde_json::{Value, json};
 
 use crate::shared::Shared;
@@ -190,6 +190,24 @@ impl Control {
             Err(Taken::Address(name, other)) => {
                 let message = format!("node `{name}` has the address and port of node `{other}`");
                 Err(Refusal::new(RefusalKind::Conflict, "duplicate-node", message))
+            }
+        }
+    }
+
+    /// Gives up a node that a deployment uses: it never comes back, and nobody waits for it.
+    ///
+    /// # Errors
+    /// There is no such node, or no deployment uses it.
+    pub async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal> {
+        match nodes::lose(&self.shared.pool, name, &self.shared.revisions, by).await.map_err(store)? {
+            Lost::Done(_) => {
+                self.shared.hint();
+                Ok(())
+            }
+            Lost::Unknown => Err(unknown_node(name)),
+            Lost::Unused => {
+                let message = format!("no deployment uses node `{name}`: remove it, with force if it is dead");
+                Err(Refusal::new(RefusalKind::Conflict, "node-unused", message))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod facts;
+mod lost;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::error::doing;
 use crate::pass::{self, EVENTS, Revisions, WORK};
 
 pub use adopt::{Adopted, Taken, adopt};
+pub use lost::{Lost, lose};
 
 /// A node as whoever works on it, or reaches it, needs it.
 #[derive(Clone, Debug)]

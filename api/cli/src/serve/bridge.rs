@@ -69,6 +69,10 @@ impl Control for Bridge {
         self.0.add_nodes(&document.text, &document.file, keys, by).await
     }
 
+    async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal> {
+        self.0.lose_node(name, by).await
+    }
+
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {
         self.0.remove_node(name, force, by).await
     }

@@ -84,3 +84,14 @@ pub(crate) async fn remove(
     app.control.remove_node(&name, removal.force, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
+
+/// Gives up a node that a deployment uses: it never comes back. Nothing is removed from it, and nobody waits for it.
+#[utoipa::path(post, path = "/nodes/{name}/losses", responses(
+    (status = 204),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,)))]
+pub(crate) async fn lose(State(app): State<App>, Path(name): Path<String>, By(by): By) -> Result<StatusCode, ApiError> {
+    app.control.lose_node(&name, &by).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -97,6 +97,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     let keys = vec![NodeKey { node: "n1".to_owned(), key: "secret".to_owned() }];
     assert!(!format!("{keys:?}").contains("secret"));
     assert_eq!(client.add_nodes(document, keys).await.unwrap(), ["n1"]);
+    assert_eq!(client.lose_node("g-1").await.unwrap_err().code(), "node-unused");
     assert_eq!(client.remove_node("g-1", true).await.unwrap_err().code(), "node-in-use");
     let request = ExecRequest { nodes: vec!["a".into(), "b".into()], command: vec!["true".into()], seconds: 5 };
     let mut exec = client.exec(&request).await.unwrap();
@@ -120,6 +121,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     resume blue all by ann
     cancel blue all by ann
     add nodes of blue.yaml with keys for ["n1"] by ann
+    lose node g-1 by ann
     remove node g-1 by ann by force
     exec ["true"] on ["a", "b"] for 5 s
     "#);

@@ -146,6 +146,11 @@ impl Control for Recorder {
         Ok(names)
     }
 
+    async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal> {
+        self.record(format!("lose node {name} by {by}"));
+        Err(Refusal::new(RefusalKind::Conflict, "node-unused", format!("no deployment uses node {name}")))
+    }
+
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {
         self.record(format!("remove node {name} by {by}{}", if force { " by force" } else { "" }));
         Err(Refusal::new(RefusalKind::Conflict, "node-in-use", format!("{name} is used by blue")))

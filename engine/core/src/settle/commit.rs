@@ -91,6 +91,13 @@ pub fn readers_of_facts(graph: &Graph, node: &str, facts: &BTreeSet<String>) -> 
     readers
 }
 
+/// Who gathers from, or chooses, or works at, what stands on a node: they are to be judged when it is lost.
+pub fn readers_of_node(graph: &Graph, node: &str) -> BTreeSet<(RoleName, NodeName)> {
+    let concerns = |role: &&GraphRole| members(Some(graph), role).contains(node);
+    let readers = graph.roles.values().filter(concerns);
+    readers.flat_map(|role| role.bound.iter().map(|on| (role.name.clone(), on.clone()))).collect()
+}
+
 /// Do both sources say the same for this node?
 fn same_source(old: &Source, new: &Source, node: &str, graphs: (Option<&Graph>, &Graph)) -> bool {
     match (old, new) {

@@ -1,0 +1,111 @@
+//! A node that is lost never comes back: nothing runs there any more, nobody waits for it, and what it held is not removed.
+
+use engine_core::id::{DeploymentId, VertexId};
+use engine_core::settle::Turn;
+use engine_core::settle::commit::readers_of_node;
+use engine_core::state::Event;
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::event;
+use crate::StoreError;
+use crate::error::doing;
+use crate::pass::{self, EVENTS, Revisions};
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It is lost, with so many vertices.
+    Done(usize),
+    /// There is no such node.
+    Unknown,
+    /// No deployment uses it.
+    Unused,
+}
+
+/// Gives up a node that a deployment uses. Its vertices are gone without their removal, its jobs are abandoned; who
+/// gathered from it is judged without it. A machine that was made for the deployment is destroyed, if that is possible.
+pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Result<Lost, StoreError> {
+    let failed = doing("giving up a node");
+    let found = sqlx::query!(
+        "select node_id, deployment_id from node where name = $1 and state not in ('gone', 'virtual')",
+        name
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(&failed)?;
+    let Some(found) = found else { return Ok(Lost::Unknown) };
+    let Some(deployment) = found.deployment_id else { return Ok(Lost::Unused) };
+    let Some(mut locked) = pass::lock(pool, DeploymentId(deployment), true).await? else { return Ok(Lost::Unused) };
+    // Nobody speaks to it any more; a machine of our own is still to be taken away.
+    let row = sqlx::query!(
+        r#"update node set standing = 'lost', group_name = null, engine_id = null, next_try_at = null, tries = 0,
+               code = null, reason = null, changed_at = now(),
+               state = case when owned_by is null then 'gone' else 'leaving' end,
+               deployment_id = case when owned_by is null then null else deployment_id end
+           where node_id = $1 and deployment_id = $2 and state not in ('gone', 'virtual')
+           returning state as "state!""#,
+        found.node_id,
+        deployment
+    )
+    .fetch_optional(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
+    let Some(row) = row else { return Ok(Lost::Unknown) };
+    let detail = json!({"node": name, "to": row.state, "standing": "lost"});
+    event(&mut locked.tx, "node.lost", Some(deployment), engine_core::id::NodeId(found.node_id), by, detail).await?;
+    let revision = locked.revision(known).await?;
+    let gone: Vec<Uuid> = sqlx::query_scalar!(
+        "select vertex_id from vertex where deployment_id = $1 and node_id = $2 and state <> 'gone'",
+        deployment,
+        found.node_id
+    )
+    .fetch_all(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
+    let (roles, nodes): (Vec<String>, Vec<String>) = readers_of_node(&revision.graph, name).into_iter().unzip();
+    let readers: Vec<Uuid> = sqlx::query_scalar!(
+        "select v.vertex_id from vertex v join node n using (node_id)
+         join unnest($2::text[], $3::text[]) as r(role, node) on r.role = v.role and r.node = n.name
+         where v.deployment_id = $1 and v.state <> 'gone' and v.node_id <> $4",
+        deployment,
+        &roles,
+        &nodes,
+        found.node_id
+    )
+    .fetch_all(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
+    locked.next_change().await?;
+    let (gone, readers) = (ids(gone), ids(readers));
+    let all: Vec<VertexId> = gone.iter().chain(&readers).copied().collect();
+    let mut turn = Turn::new(&revision.graph, locked.hood(&all, &revision.graph, false).await?);
+    let why = json!({"lost": name, "by": by});
+    for id in &gone {
+        if let Err(illegal) = turn.event(*id, Event::Lost, locked.change, why.clone()) {
+            tracing::debug!(%illegal, "it was gone already");
+        }
+    }
+    for id in readers {
+        turn.touch(id, locked.change, &why);
+    }
+    let written = turn.finish();
+    locked.write(&written, &revision, None, by).await?;
+    // Who waited for this node, or for its leave in a budget, looks again.
+    sqlx::query!(
+        "update vertex set wake = true where deployment_id = $1 and state in ('blocked', 'ready') and not wake",
+        deployment
+    )
+    .execute(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
+    locked.notify(EVENTS).await?;
+    locked.notify_work().await?;
+    locked.commit().await?;
+    Ok(Lost::Done(gone.len()))
+}
+
+fn ids(ids: Vec<Uuid>) -> Vec<VertexId> {
+    ids.into_iter().map(VertexId).collect()
+}
