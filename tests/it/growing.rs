@@ -163,3 +163,60 @@ async fn a_node_that_is_lost_is_waited_for_no_more_and_another_takes_its_place()
     assert!(status.nodes.iter().any(|node| node.name == "blue-all-4"), "an index is used once: {status:#?}");
     engine.stop().await;
 }
+
+/// Two providers of one interface, and somebody who reads it.
+const SWAPPING: [(&str, &str); 6] = [
+    (
+        "schemas/interfaces/net.json",
+        "{\"$schema\": \"https://json-schema.org/draft/2020-12/schema\", \"title\": \"a net\", \"description\": \"A net.\", \"type\": \"object\",
+          \"required\": [\"kind\"], \"properties\": {\"kind\": {\"type\": \"string\", \"description\": \"Which.\"}}}",
+    ),
+    (
+        "roles/old-net/role.yaml",
+        "role: old-net\nversion: 1.0.0\nabout: The old one.\nruns: node\nmilestone: true\nprovides: [net]\n\
+         outputs: {kind: {schema: {type: string}, value: old}}\napply:\n  - run: {text: 'true', unless: 'false'}\n",
+    ),
+    (
+        "roles/new-net/role.yaml",
+        "role: new-net\nversion: 1.0.0\nabout: The new one.\nruns: node\nmilestone: true\nprovides: [net]\n\
+         outputs: {kind: {schema: {type: string}, value: new}}\napply:\n  - run: {text: 'true', unless: 'false'}\n",
+    ),
+    (
+        "roles/app/role.yaml",
+        "role: app\nversion: 1.0.0\nabout: Reads the net.\nruns: node\nmilestone: true\n\
+         inputs: {kind: {schema: {type: string}, from: net.kind}}\napply:\n  - run: {text: 'true', unless: 'false'}\n",
+    ),
+    (
+        "workloads/before/workload.yaml",
+        "workload: before\nversion: 1.0.0\nabout: With the old net.\ngroups: {all: {count: {default: 2, minimum: 1}}}\nroles: {all: [old-net, app]}\n",
+    ),
+    (
+        "workloads/after/workload.yaml",
+        "workload: after\nversion: 1.0.0\nabout: With the new net.\ngroups: {all: {count: {default: 2, minimum: 1}}}\nroles: {all: [new-net, app]}\n",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_provides_the_same_hands_over_on_each_node() {
+    let world = World::new(&SWAPPING).await;
+    let engine = world.engine().await;
+    let control = engine.control();
+    let document = |workload: &str| {
+        format!("deployment: blue\nworkload: {workload}\nnodes: {{all: {{provider: simulated, count: 2}}}}\n")
+    };
+    control.apply(&document("before"), "f", &[], "test").await.expect("applied");
+    let before = world.until_active("blue").await;
+    control.apply(&document("after"), "f", &[], "test").await.expect("applied");
+    let after = world.until("blue", |s| s.deployment.health == Health::Active && s.deployment.revision == 2).await;
+    let (was, is) = (table(&world, &before).await, table(&world, &after).await);
+    for node in ["blue-all-1", "blue-all-2"] {
+        let removed =
+            was[&format!("{node}/old-net")].iter().find(|job| job.action == "remove").expect("it was removed");
+        let begun = &is[&format!("{node}/new-net")][0];
+        assert!(removed.finished_at.expect("it is over") <= begun.claimed_at, "the new one waits on {node}");
+        let reader = &is[&format!("{node}/app")];
+        assert_eq!(reader.len(), 2, "{node}/app read both, one after the other");
+        assert!(reader.iter().any(|job| job.claimed_at >= begun.finished_at.expect("it is over")), "on {node}");
+    }
+    engine.stop().await;
+}

@@ -159,6 +159,12 @@ pub struct GraphRole {
     pub above: Above,
     /// Nodes it is bound on ([`VIRTUAL`] alone if `on_virtual`).
     pub bound: BTreeSet<NodeName>,
+    /// Interfaces it provides.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub provides: BTreeSet<String>,
+    /// Roles and interfaces that it can not share a node with.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub conflicts: BTreeSet<String>,
     /// Budgets it disrupts.
     pub disrupts: BTreeSet<String>,
     /// Budgets of the workload that a job of it takes from: those it disrupts, with those of its descendants on the node.
@@ -176,6 +182,13 @@ pub struct GraphRole {
 }
 
 impl GraphRole {
+    /// Can the two not be on one node? Providers of one interface can not, nor whom either says so of.
+    pub fn is_in_conflict(&self, other: &Self) -> bool {
+        let says =
+            |by: &Self, of: &Self| by.conflicts.iter().any(|name| *name == of.role || of.provides.contains(name));
+        !self.provides.is_disjoint(&other.provides) || says(self, other) || says(other, self)
+    }
+
     /// Where the value of an input comes from, as a node of a group sees it: the wire or the winning layer, and who
     /// set it.
     pub fn origin(&self, input: &str, node: &str, group: &str) -> (String, String) {
@@ -414,6 +427,11 @@ impl Graph {
         let dropped = self.dropped.iter().filter_map(|(child, edges)| Some((self.roles.get(child)?, edges)));
         let dropped = dropped.flat_map(|(child, edges)| edges.iter().map(move |edge| (child, edge)));
         self.children(parent).chain(dropped.filter(move |(_, edge)| edge.parent == parent))
+    }
+
+    /// Roles that can not be on a node together with this one; they hand over to each other.
+    pub fn rivals<'a>(&'a self, role: &'a GraphRole) -> impl Iterator<Item = &'a GraphRole> {
+        self.roles.values().filter(move |other| other.name != role.name && other.is_in_conflict(role))
     }
 
     /// Number of vertices.

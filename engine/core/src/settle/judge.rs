@@ -267,7 +267,9 @@ fn work(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Verdic
 
 /// Something is to be done, and nothing that it needs is missing. May it be done now?
 fn begin(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole, frozen: Frozen) -> Verdict {
-    match approval(graph, vertex, role, &frozen).or_else(|| allowance::gate(graph, hood, vertex, role)) {
+    let room = (vertex.phase.goal == Goal::Present).then(|| leaver::in_the_way(graph, hood, vertex, role)).flatten();
+    let held = room.or_else(|| approval(graph, vertex, role, &frozen));
+    match held.or_else(|| allowance::gate(graph, hood, vertex, role)) {
         Some(cause) => Verdict::Hold(cause),
         None => Verdict::Go(frozen),
     }

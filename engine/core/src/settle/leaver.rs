@@ -19,6 +19,21 @@ pub(super) fn held(graph: &Graph, hood: &Hood, leaver: &Vertex) -> Option<Cause>
     })
 }
 
+/// A leaver that has to make room on the node before this vertex may begin there.
+pub(super) fn in_the_way(graph: &Graph, hood: &Hood, newcomer: &Vertex, role: &GraphRole) -> Option<Cause> {
+    let found = graph.rivals(role).filter_map(|rival| hood.at(&rival.name, newcomer.node));
+    let mut leaves = found.filter(|rival| rival.phase.goal == Goal::Absent && !rival.is_gone());
+    leaves.next().map(|rival| Cause::Vertex { vertex: rival.id })
+}
+
+/// Does somebody wait for this leaver to make room? Readers on the node wait for the newcomer then, so it does not wait
+/// for them.
+fn hands_over(graph: &Graph, hood: &Hood, leaver: &Vertex) -> bool {
+    let Some(role) = graph.roles.get(&leaver.role) else { return false };
+    let mut rivals = graph.rivals(role).filter_map(|rival| hood.at(&rival.name, leaver.node));
+    rivals.any(|rival| rival.phase.holds_readers())
+}
+
 /// Inputs that a removal gets anew: gathers, cut down to those who stay.
 pub(super) fn inputs(graph: &Graph, hood: &Hood, leaver: &Vertex) -> Object {
     let value = |helper: &GraphRole| {
@@ -52,7 +67,8 @@ fn reader(graph: &Graph, hood: &Hood, leaver: &Vertex) -> Option<Cause> {
         for (child, edge) in graph.readers(parent).filter(|(_, edge)| !edge.is_soft()) {
             let held = if edge.pairing == Pairing::Same && parent == leaver.role {
                 let reader = hood.at(&child.name, leaver.node).filter(|reader| reader.phase.is_stale());
-                reader.map(|reader| Cause::Vertex { vertex: reader.id })
+                let waits = |reader: &&Vertex| reader.phase.goal == Goal::Absent || !hands_over(graph, hood, leaver);
+                reader.filter(waits).map(|reader| Cause::Vertex { vertex: reader.id })
             } else if hood.tally(&child.name).leaving > 0 {
                 Some(Cause::Leaving { role: child.name.clone() })
             } else {

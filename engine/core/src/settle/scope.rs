@@ -43,9 +43,10 @@ impl Scope {
     }
 }
 
-/// Parents, children, and who was a child in a former revision.
+/// Parents, children, who was a child in a former revision, and what can not be on the node at the same time.
 fn near<'a>(graph: &'a Graph, name: &'a str) -> impl Iterator<Item = RoleName> + 'a {
     let parents =
         graph.roles.get(name).into_iter().flat_map(|role| role.parents.iter().map(|edge| edge.parent.clone()));
-    parents.chain(graph.readers(name).map(|(child, _)| child.name.clone()))
+    let rivals = graph.roles.get(name).into_iter().flat_map(|role| graph.rivals(role).map(|rival| rival.name.clone()));
+    parents.chain(graph.readers(name).map(|(child, _)| child.name.clone())).chain(rivals)
 }
