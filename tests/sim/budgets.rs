@@ -22,13 +22,21 @@ impl World {
             let founders: Vec<NodeId> = nodes.map(|node| self.nodes[node]).collect();
             let serving: BTreeSet<NodeId> =
                 self.disruptors(name).filter(|vertex| vertex.serving).map(|vertex| vertex.node).collect();
+            let anew: Vec<NodeId> = self
+                .disruptors(name)
+                .filter(|vertex| !serving.contains(&vertex.node) && Self::is_anew(vertex))
+                .map(|vertex| vertex.node)
+                .collect();
+            budgets.entry(name.clone()).or_default().down.extend(anew);
             if budget.quorum {
                 let works: BTreeSet<NodeId> = self
                     .disruptors(name)
                     .filter(|v| matches!(v.phase.state, State::Ready | State::Running | State::Failed))
                     .map(|vertex| vertex.node)
                     .collect();
-                let missing = founders.into_iter().filter(|node| !serving.contains(node) && works.contains(node));
+                let first =
+                    |node: &NodeId| !serving.contains(node) && works.contains(node) && self.generation(*node) == 0;
+                let missing = founders.into_iter().filter(first);
                 budgets.entry(name.clone()).or_default().down.extend(missing);
             }
         }
@@ -102,6 +110,10 @@ impl World {
         }
     }
 
+    fn is_anew(vertex: &Vertex) -> bool {
+        vertex.anew && vertex.phase.goal == Goal::Present
+    }
+
     fn serves(&self, budget: &str, node: NodeId) -> bool {
         self.disruptors(budget).any(|vertex| vertex.node == node && vertex.serving)
     }
@@ -109,6 +121,6 @@ impl World {
     fn is_out(&self, vertex: &Vertex, budget: &str) -> bool {
         let works = matches!(vertex.phase.state, State::Running | State::Failed);
         let stays = |v: &Vertex| v.node == vertex.node && v.serving && v.phase.goal == Goal::Present;
-        works && vertex.serving && self.disruptors(budget).any(stays)
+        works && vertex.serving && self.disruptors(budget).any(stays) || Self::is_anew(vertex)
     }
 }

@@ -103,9 +103,14 @@ impl World {
         Uuid::from_u128(self.ids)
     }
 
+    /// How often the machine of a node was made anew.
+    pub(crate) fn generation(&self, node: NodeId) -> u32 {
+        self.generations.get(&node).copied().unwrap_or_default()
+    }
+
     fn view(&self, name: &str, id: NodeId) -> NodeView {
         let group = self.graph.nodes.get(name).map(|node| node.group.clone()).unwrap_or_default();
-        let generation = self.generations.get(&id).copied().unwrap_or_default();
+        let generation = self.generation(id);
         // A machine that is made anew may come back under another address, or under the same.
         let address = format!("10.0.{}.{}", generation / 2, id.0.as_u128() % 250);
         let facts = json!({"name": name, "address": address, "generation": generation});
