@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use engine_core::plan::{Action, Cause};
 use engine_core::request::RedeployRequest;
 use engine_core::view::{Health, NodeRoleView, RefusalKind, StatusView};
+use engine_daemon::Engine;
 use engine_store::read;
 use serde_json::{Value, json};
 
@@ -224,5 +226,41 @@ async fn a_redeploy_is_refused_where_it_can_not_be_right() {
     control.destroy("blue", "test").await.expect("destroyed");
     let leaving = control.redeploy("blue", &RedeployRequest::default(), "ann").await.expect_err("it leaves");
     assert_eq!(leaving.code, "deployment-leaving");
+    engine.stop().await;
+}
+
+/// What runs stays pinned to the content that it was committed with, also when it is made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_role_in_the_catalog_shows_in_the_plan_and_moves_nothing_before_it_is_applied() {
+    let world = World::new(&FOUNDED).await;
+    let engine = world.engine().await;
+    engine.control().apply(&founded("{}", ""), "f", &[], "test").await.expect("applied");
+    let before = until_at(&world, 1).await;
+    engine.stop().await;
+    let (path, text) = FOUNDED[1];
+    let newer = text.replace("http://", "https://");
+    let engine = Engine::start(world.upgraded(&[(path, &newer)])).await.expect("an engine");
+    let control = engine.control();
+    control.redeploy("blue", &RedeployRequest::default(), "ann").await.expect("redeployed");
+    let anew = until_at(&world, 2).await;
+    assert!(world.applies(&anew).await.iter().all(|(_, count)| *count == 2), "only the redeploy ran");
+    assert_eq!(outputs(&world, &anew).await["blue-all-1/member"]["url"], "http://blue-all-1", "what was committed");
+    let planned = control.plan(&founded("{}", ""), "f").await.expect("a plan").remove(0);
+    assert!(planned.changed);
+    let run: Vec<(&str, &str, bool)> = planned
+        .plan
+        .items
+        .iter()
+        .filter(|item| item.action == Action::ReRun)
+        .map(|item| (item.node.as_str(), item.role.as_str(), item.causes.contains(&Cause::Content)))
+        .collect();
+    let expected = [("blue-all-1", "member", true), ("blue-all-2", "member", true), ("deployment", "founding", false)];
+    assert_eq!(run, expected, "{:#?}", planned.plan);
+    control.apply(&founded("{}", ""), "f", &[], "test").await.expect("applied");
+    let after = until_at(&world, 3).await;
+    assert_eq!(outputs(&world, &after).await["blue-all-1/member"]["url"], "https://blue-all-1");
+    let counts: BTreeMap<String, usize> = world.applies(&after).await.into_iter().collect();
+    assert_eq!((counts["blue-all-1/disk"], counts["blue-all-1/member"]), (2, 3), "{counts:?}");
+    assert_eq!(ids(&after), ids(&before));
     engine.stop().await;
 }
