@@ -129,6 +129,8 @@ create table vertex (
     kept          jsonb not null default '{}',
     outputs       jsonb not null default '{}',
     serving       boolean not null default false,
+    -- It was there when its node was made anew, and has not succeeded since.
+    anew          boolean not null default false,
     job_id        uuid,
     -- Content digest of the last attempt.
     content       text,

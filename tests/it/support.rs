@@ -55,6 +55,17 @@ impl World {
         config
     }
 
+    /// Settings of an engine that was started with these files of the bundle changed.
+    pub(crate) fn upgraded(&self, files: &[(&str, &str)]) -> Config {
+        let bundle = self.folder.path().join("bundle");
+        for (path, text) in files {
+            write(&bundle.join(path), text);
+        }
+        let loaded = load_folders(vec![Folder::read(&bundle).expect("a bundle")]);
+        assert!(!loaded.has_errors(), "{:#?}", loaded.diagnostics);
+        Config { catalog: Arc::new(loaded.catalog), ..self.config() }
+    }
+
     /// An engine.
     pub(crate) async fn engine(&self) -> Engine {
         Engine::start(self.config()).await.expect("an engine")

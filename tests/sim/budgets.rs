@@ -22,13 +22,18 @@ impl World {
             let founders: Vec<NodeId> = nodes.map(|node| self.nodes[node]).collect();
             let serving: BTreeSet<NodeId> =
                 self.disruptors(name).filter(|vertex| vertex.serving).map(|vertex| vertex.node).collect();
+            let anew: Vec<NodeId> =
+                self.disruptors(name).filter(|vertex| self.is_anew(vertex)).map(|vertex| vertex.node).collect();
+            budgets.entry(name.clone()).or_default().down.extend(anew);
             if budget.quorum {
                 let works: BTreeSet<NodeId> = self
                     .disruptors(name)
                     .filter(|v| matches!(v.phase.state, State::Ready | State::Running | State::Failed))
                     .map(|vertex| vertex.node)
                     .collect();
-                let missing = founders.into_iter().filter(|node| !serving.contains(node) && works.contains(node));
+                let first =
+                    |node: &NodeId| !serving.contains(node) && works.contains(node) && self.generation(*node) == 0;
+                let missing = founders.into_iter().filter(first);
                 budgets.entry(name.clone()).or_default().down.extend(missing);
             }
         }
@@ -47,6 +52,7 @@ impl World {
                     self.tokens.insert(place, token);
                 }
                 None => {
+                    self.borne.remove(&place);
                     self.tokens.remove(&place);
                 }
             }
@@ -62,10 +68,21 @@ impl World {
         }
     }
 
+    /// Nodes that are out of service already, by budget: something of it runs there or is failed.
+    pub(crate) fn busy(&self) -> BTreeSet<(String, NodeId)> {
+        let works = |vertex: &&Vertex| matches!(vertex.phase.state, State::Running | State::Failed);
+        let of = |budget: &String| {
+            let nodes = self.disruptors(budget).filter(works).map(|vertex| (budget.clone(), vertex.node));
+            nodes.collect::<Vec<_>>()
+        };
+        self.graph.budgets.keys().flat_map(of).collect()
+    }
+
     /// A job begins: does it take something that serves out of service?
-    pub(crate) fn disturb(&mut self, id: VertexId) {
+    pub(crate) fn disturb(&mut self, id: VertexId, busy: &BTreeSet<(String, NodeId)>) {
         let vertex = &self.vertices[&id];
-        if self.graph.budgets.keys().any(|budget| self.is_out(vertex, budget)) {
+        let out = |budget: &&String| !busy.contains(&((*budget).clone(), vertex.node)) && self.is_out(vertex, budget);
+        if self.graph.budgets.keys().any(|budget| out(&budget)) {
             self.disturbing.insert(id);
         } else {
             self.disturbing.remove(&id);
@@ -83,18 +100,21 @@ impl World {
                 .disruptors(name)
                 .filter(|vertex| self.disturbing.contains(&vertex.id) && self.is_out(vertex, name))
                 .map(|v| v.node)
+                .filter(|node| !self.borne.contains(&(name.clone(), *node)))
                 .collect();
             let limit = limit(budget, self.graph.members(name).len());
             assert!(
                 out.len() <= limit,
-                "{} nodes of {name} are out of service, at most {limit} may be:\n{}",
+                "{} nodes of {name} are out of service, at most {limit} may be: {:?}\n{}",
                 out.len(),
+                self.tokens,
                 self.table()
             );
             let changing = self
                 .disruptors(name)
                 .filter(|vertex| {
-                    budget.quorum && vertex.phase.state == State::Running && !self.serves(name, vertex.node)
+                    let joins = budget.quorum && !vertex.anew && !self.serves(name, vertex.node);
+                    joins && vertex.phase.state == State::Running
                 })
                 .filter(|vertex| vertex.phase.goal == Goal::Present && !is_founding(&self.graph, &hood, vertex, name));
             let changing: BTreeSet<NodeId> = changing.map(|vertex| vertex.node).collect();
@@ -102,13 +122,23 @@ impl World {
         }
     }
 
+    /// It is made anew, and something goes on there.
+    fn is_anew(&self, vertex: &Vertex) -> bool {
+        let works = |on: &Vertex| {
+            on.node == vertex.node && matches!(on.phase.state, State::Ready | State::Running | State::Failed)
+        };
+        vertex.anew && vertex.phase.goal == Goal::Present && self.present().any(works)
+    }
+
     fn serves(&self, budget: &str, node: NodeId) -> bool {
         self.disruptors(budget).any(|vertex| vertex.node == node && vertex.serving)
     }
 
+    /// What is made anew is out of service by a person's decision, for which there was room; it is not counted here.
     fn is_out(&self, vertex: &Vertex, budget: &str) -> bool {
         let works = matches!(vertex.phase.state, State::Running | State::Failed);
         let stays = |v: &Vertex| v.node == vertex.node && v.serving && v.phase.goal == Goal::Present;
-        works && vertex.serving && self.disruptors(budget).any(stays)
+        let anew = |v: &Vertex| v.node == vertex.node && v.anew && v.phase.goal == Goal::Present;
+        works && vertex.serving && self.disruptors(budget).any(stays) && !self.disruptors(budget).any(anew)
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct World {
     tallies: HashMap<String, Tally>,
     /// Who holds of which budget.
     pub(crate) tokens: BTreeMap<(String, NodeId), Token>,
+    /// Of those, the ones that were taken before the last commit.
+    pub(crate) borne: BTreeSet<(String, NodeId)>,
     /// Vertices whose last job took something that served out of service.
     pub(crate) disturbing: BTreeSet<VertexId>,
     /// Jobs that machines run or have run, until their report is recorded.
@@ -69,6 +71,7 @@ impl World {
             vertices: HashMap::new(),
             tallies: HashMap::new(),
             tokens: BTreeMap::new(),
+            borne: BTreeSet::new(),
             disturbing: BTreeSet::new(),
             jobs: BTreeMap::new(),
             counted: BTreeMap::new(),
@@ -104,9 +107,14 @@ impl World {
         Uuid::from_u128(self.ids)
     }
 
+    /// How often the machine of a node was made anew.
+    pub(crate) fn generation(&self, node: NodeId) -> u32 {
+        self.generations.get(&node).copied().unwrap_or_default()
+    }
+
     fn view(&self, name: &str, id: NodeId) -> NodeView {
         let group = self.graph.nodes.get(name).map(|node| node.group.clone()).unwrap_or_default();
-        let generation = self.generations.get(&id).copied().unwrap_or_default();
+        let generation = self.generation(id);
         // A machine that is made anew may come back under another address, or under the same.
         let address = format!("10.0.{}.{}", generation / 2, id.0.as_u128() % 250);
         let facts = json!({"name": name, "address": address, "generation": generation});
@@ -190,6 +198,7 @@ impl World {
     }
 
     fn write(&mut self, written: Written) {
+        let busy = self.busy();
         let mut moved = Vec::new();
         for vertex in written.vertices {
             assert_eq!(vertex.phase.is_stale(), vertex.since.is_some(), "stale exactly while since is set: {vertex:?}");
@@ -224,7 +233,7 @@ impl World {
                 self.gathered_from_those_who_stay(&claim);
             } else {
                 self.nothing_stale_above(&claim);
-                self.disturb(claim.vertex);
+                self.disturb(claim.vertex, &busy);
             }
             self.jobs.insert(claim.job, claim);
         }
@@ -413,6 +422,8 @@ impl World {
         });
         keep_leavers(&self.graph, &mut graph);
         let concerned = concerned(Some(&self.graph), &graph);
+        // What was taken under a wider limit is kept until it is given back.
+        self.borne = self.tokens.keys().cloned().collect();
         self.change += 1;
         self.applies.clear();
         for name in graph.nodes.keys() {

@@ -22,7 +22,7 @@ pub(crate) async fn redeploy(context: &Context, what: &Redeploy) -> Result<ExitC
             nodes => format!("Redeploy {} of {}?", nodes.join(", "), what.name),
         })?;
     }
-    let request = RedeployRequest { nodes: what.nodes.clone(), revision: Some(plan.revision) };
+    let request = RedeployRequest { nodes: what.nodes.clone(), revision: Some(plan.revision), approve: what.approve };
     let applied = context.client.redeploy(&what.name, &request).await?;
     told(context, &[applied])?;
     if what.wait {

@@ -111,7 +111,7 @@ impl Client {
 
     /// All of it, if no nodes are named.
     pub async fn plan_redeploy(&self, name: &str, nodes: &[String]) -> Result<Applied, ClientError> {
-        let request = RedeployRequest { nodes: nodes.to_vec(), revision: None };
+        let request = RedeployRequest { nodes: nodes.to_vec(), ..RedeployRequest::default() };
         self.http.post(at!("deployments", name, "redeploy-plans"), &request).await
     }
 

@@ -57,6 +57,9 @@ pub struct RedeployRequest {
     /// The revision that the person saw; another one by now is a conflict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i32>,
+    /// The person approves what `policy.approve` wants approved of it.
+    #[serde(default)]
+    pub approve: bool,
 }
 
 /// Asks for checks: of all node roles with steps, of those of one role, or on one node.

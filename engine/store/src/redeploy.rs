@@ -6,15 +6,16 @@
 use std::collections::BTreeSet;
 
 use engine_core::graph::Kind;
-use engine_core::id::{DeploymentId, VertexId};
+use engine_core::id::{DeploymentId, NodeId, VertexId};
 use engine_core::settle::Turn;
+use engine_core::settle::allowance::too_many;
 use engine_core::settle::commit::readers_of_facts;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::StoreError;
-use crate::commit::{Committed, event};
+use crate::commit::event;
 use crate::error::doing;
 use crate::pass::{self, EVENTS, Locked, Revision, Revisions};
 
@@ -35,23 +36,37 @@ pub struct Redeploy {
     pub by: String,
 }
 
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redeployed {
+    /// It is in force under this number.
+    Revision(i32),
+    /// Another commit came first; nothing was changed.
+    Moved,
+    /// This budget has no room for so many nodes at once; nothing was changed.
+    NoRoom(String),
+}
+
 /// Commits a redeploy: a revision with the same graph, under a new number.
-pub async fn redeploy(pool: &PgPool, wanted: &Redeploy) -> Result<Committed, StoreError> {
+pub async fn redeploy(pool: &PgPool, wanted: &Redeploy) -> Result<Redeployed, StoreError> {
     let failed = doing("redeploying");
     let id = sqlx::query_scalar!("select deployment_id from deployment where name = $1", wanted.name)
         .fetch_optional(pool)
         .await
         .map_err(&failed)?;
-    let Some(id) = id else { return Ok(Committed::Moved) };
-    let Some(mut locked) = pass::lock(pool, DeploymentId(id), true).await? else { return Ok(Committed::Moved) };
+    let Some(id) = id else { return Ok(Redeployed::Moved) };
+    let Some(mut locked) = pass::lock(pool, DeploymentId(id), true).await? else { return Ok(Redeployed::Moved) };
     if locked.revision != wanted.seen || locked.state != "active" {
         locked.roll_back().await?;
-        return Ok(Committed::Moved);
+        return Ok(Redeployed::Moved);
     }
     let revision = locked.revision(&Revisions::default()).await?;
     write_revision(&mut locked, wanted).await?;
     let nodes = mark(&mut locked, wanted).await?;
-    arm(&mut locked, &revision, wanted, &nodes).await?;
+    if let Some(budget) = arm(&mut locked, &revision, wanted, &nodes).await? {
+        locked.roll_back().await?;
+        return Ok(Redeployed::NoRoom(budget));
+    }
     let names: Vec<&String> = nodes.iter().map(|node| &node.name).collect();
     let detail = json!({"revision": locked.revision, "nodes": names, "whole": wanted.whole});
     event(&mut locked, "deployment.redeployed", &wanted.by, detail).await?;
@@ -59,7 +74,7 @@ pub async fn redeploy(pool: &PgPool, wanted: &Redeploy) -> Result<Committed, Sto
     locked.notify_work().await?;
     let number = locked.revision;
     locked.commit().await?;
-    Ok(Committed::Revision(number))
+    Ok(Redeployed::Revision(number))
 }
 
 async fn write_revision(locked: &mut Locked, wanted: &Redeploy) -> Result<(), StoreError> {
@@ -114,7 +129,13 @@ async fn mark(locked: &mut Locked, wanted: &Redeploy) -> Result<Vec<Marked>, Sto
     Ok(rows.into_iter().map(|row| Marked { id: row.node_id, name: row.name, owned: row.owned }).collect())
 }
 
-async fn arm(locked: &mut Locked, revision: &Revision, wanted: &Redeploy, nodes: &[Marked]) -> Result<(), StoreError> {
+/// Arms what is concerned, unless a budget has no room for it.
+async fn arm(
+    locked: &mut Locked,
+    revision: &Revision,
+    wanted: &Redeploy,
+    nodes: &[Marked],
+) -> Result<Option<String>, StoreError> {
     let on: Vec<Uuid> = nodes.iter().map(|node| node.id).collect();
     let rows = sqlx::query!(
         "select vertex_id, role, node_id from vertex
@@ -139,10 +160,16 @@ async fn arm(locked: &mut Locked, revision: &Revision, wanted: &Redeploy, nodes:
     let generation = BTreeSet::from(["generation".to_owned()]);
     let readers: BTreeSet<(String, String)> =
         nodes.iter().flat_map(|node| readers_of_facts(&revision.graph, &node.name, &generation)).collect();
-    let mut turn = Turn::new(&revision.graph, locked.hood(&ids, &revision.graph, false).await?);
+    let hood = locked.hood(&ids, &revision.graph, false).await?;
+    // A whole redeploy is wide, as the first creation is; nodes by name leave the others serving.
+    let at_once: BTreeSet<NodeId> = nodes.iter().map(|node| NodeId(node.id)).collect();
+    if let Some(budget) = too_many(&revision.graph, &hood, &at_once).filter(|_| !wanted.whole) {
+        return Ok(Some(budget));
+    }
+    let mut turn = Turn::new(&revision.graph, hood);
     let why = json!({"redeployed": locked.revision, "by": wanted.by});
     for (id, machine_gone) in anew {
-        turn.redeploy(id, locked.change, machine_gone, &why);
+        turn.redeploy(id, locked.change, machine_gone, wanted.whole, &why);
     }
     for (role, node) in readers {
         let place = turn.hood.nodes.values().find(|view| view.name == node).map(|view| view.id);
@@ -152,5 +179,6 @@ async fn arm(locked: &mut Locked, revision: &Revision, wanted: &Redeploy, nodes:
     }
     let written = turn.finish();
     locked.write(&written, revision, None, &wanted.by).await?;
-    locked.abandon_beside(&ids).await
+    locked.abandon_beside(&ids).await?;
+    Ok(None)
 }

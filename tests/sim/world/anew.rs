@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use engine_core::document::Object;
 use engine_core::graph::{Kind, VIRTUAL};
 use engine_core::id::{NodeId, VertexId};
+use engine_core::settle::allowance::too_many;
 use engine_core::settle::commit::readers_of_facts;
 use engine_core::settle::judge::freeze;
 use engine_core::settle::{Turn, Vertex};
@@ -13,11 +14,24 @@ use serde_json::Value;
 use super::World;
 
 impl World {
-    /// Makes machines anew: those of some nodes, or all of the deployment.
+    /// Makes machines anew: those of some nodes, as many as budgets allow, or all of the deployment.
     pub(crate) fn redeploy(&mut self, whole: bool) {
         let some = if whole { 100 } else { 40 };
         let mut names: Vec<String> = self.graph.nodes.keys().cloned().collect();
         names.retain(|_| self.dice.chance(some));
+        if !whole {
+            // One more at a time, as long as there is room.
+            let hood = self.whole_hood();
+            let mut chosen = BTreeSet::new();
+            names.retain(|name| {
+                chosen.insert(self.nodes[name]);
+                let fits = too_many(&self.graph, &hood, &chosen).is_none();
+                if !fits {
+                    chosen.remove(&self.nodes[name]);
+                }
+                fits
+            });
+        }
         let nodes: BTreeSet<NodeId> = names.iter().map(|name| self.nodes[name]).collect();
         self.change += 1;
         self.applies.clear();
@@ -48,7 +62,7 @@ impl World {
         let mut turn = Turn::new(&graph, self.load(&concerned));
         for id in anew {
             let on_node = self.vertices[&id].node != on_virtual;
-            turn.redeploy(id, self.change, on_node, &Value::Null);
+            turn.redeploy(id, self.change, on_node, whole, &Value::Null);
         }
         for id in readers {
             turn.touch(id, self.change, &Value::Null);

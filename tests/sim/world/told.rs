@@ -108,7 +108,16 @@ impl World {
             .map(|v| {
                 let cause = v.cause.as_ref().map(ToString::to_string).unwrap_or_default();
                 let node = name(v.node).unwrap_or_default();
-                format!("{:?} {}/{} {} {cause} wake={}", v.id.0.as_u128(), node, v.role, v.phase.state, v.wake)
+                format!(
+                    "{:?} {}/{} {} {cause} wake={} serving={} anew={}",
+                    v.id.0.as_u128(),
+                    node,
+                    v.role,
+                    v.phase.state,
+                    v.wake,
+                    v.serving,
+                    v.anew
+                )
             })
             .collect();
         rows.sort();

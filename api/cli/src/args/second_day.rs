@@ -13,6 +13,9 @@ pub(crate) struct Redeploy {
     /// Do not ask.
     #[arg(short, long)]
     pub(crate) yes: bool,
+    /// Approve what `policy.approve` wants approved of it.
+    #[arg(long)]
+    pub(crate) approve: bool,
     /// Follow until everything is active, or something failed.
     #[arg(long)]
     pub(crate) wait: bool,

@@ -33,7 +33,7 @@ impl Control for Bridge {
     }
 
     async fn redeploy(&self, name: &str, what: &RedeployRequest, by: &str) -> Result<Applied, Refusal> {
-        self.0.redeploy(name, &what.nodes, what.revision, by).await
+        self.0.redeploy(name, what, by).await
     }
 
     async fn check(&self, name: &str, what: &CheckRequest, by: &str) -> Result<Moved, Refusal> {

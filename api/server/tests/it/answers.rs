@@ -88,7 +88,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     client.plan_destroy("blue").await.unwrap();
     client.destroy("blue").await.unwrap();
     client.plan_redeploy("blue", &["web-1".to_owned()]).await.unwrap();
-    let again = engine_core::request::RedeployRequest { nodes: Vec::new(), revision: Some(3) };
+    let again = engine_core::request::RedeployRequest { revision: Some(3), ..Default::default() };
     client.redeploy("blue", &again).await.unwrap();
     assert_eq!(client.retry("blue", None).await.unwrap().node_roles, [""; 0]);
     assert_eq!(client.pause("blue", Some("g-1/app")).await.unwrap().node_roles, ["g-1/app"]);

@@ -27,7 +27,7 @@ pub struct Token {
 pub struct Allowance {
     /// Nodes that hold of it.
     pub held: BTreeMap<NodeId, Token>,
-    /// Nodes that serve and do not answer, or stand aside; with a quorum also founders that are just being created, or
+    /// Nodes that serve and do not answer, or stand aside; those made anew that do not serve yet; with a quorum also founders that are just being created, or
     /// failed at it.
     pub down: BTreeSet<NodeId>,
 }
@@ -112,16 +112,31 @@ pub(super) fn gate(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole
         let token = token(graph, hood, vertex, name)?;
         let nothing = Allowance::default();
         let allowance = hood.budgets.get(name).unwrap_or(&nothing);
-        if allowance.has(vertex.node) {
+        if allowance.held.contains_key(&vertex.node) {
             None
+        } else if !allowance.has(vertex.node) && allowance.room(graph, name) == 0 {
+            Some(Cause::Budget { budget: name.clone() })
         } else if token.member && allowance.is_changing() {
             Some(Cause::Member { budget: name.clone() })
-        } else if allowance.room(graph, name) == 0 {
-            Some(Cause::Budget { budget: name.clone() })
         } else {
             None
         }
     })
+}
+
+/// The budget that has no room for these nodes to be made anew at once, if there is one. Nodes that are out of service
+/// already may always be.
+pub fn too_many(graph: &Graph, hood: &Hood, nodes: &BTreeSet<NodeId>) -> Option<String> {
+    let nothing = Allowance::default();
+    let takes_out = |name: &&String| {
+        let allowance = hood.budgets.get(*name).unwrap_or(&nothing);
+        let begun = |node: &NodeId| {
+            let mut vertices = graph.disruptors(name).filter_map(|role| hood.at(&role.name, *node));
+            vertices.any(|vertex| vertex.attempts > 0 && vertex.phase.goal == Goal::Present)
+        };
+        nodes.iter().filter(|node| !allowance.has(**node) && begun(node)).count() > allowance.room(graph, name)
+    };
+    graph.budgets.keys().find(takes_out).cloned()
 }
 
 /// What a node that holds of a budget is to hold from now on.
@@ -154,10 +169,19 @@ fn goes_on(hood: &Hood, vertex: &Vertex) -> bool {
     false
 }
 
-/// Is a node out of service without holding anything: it serves and does not answer or take part, or with a quorum it is
-/// a founder that is being created, or failed at it.
+/// Is a node out of service without holding anything: it serves and does not answer or take part, it is made anew and
+/// does not serve again yet, or with a quorum it is a founder that is being created, or failed at it.
 pub(super) fn is_down(graph: &Graph, hood: &Hood, budget: &str, node: NodeId) -> bool {
     let Some(view) = hood.nodes.get(&node) else { return false };
+    let is_anew = |vertex: &Vertex| vertex.anew && vertex.phase.goal == Goal::Present;
+    let works = || {
+        let on = hood.vertices.values().filter(|vertex| vertex.node == node);
+        on.into_iter().any(|on| matches!(on.phase.state, State::Ready | State::Running | State::Failed))
+    };
+    // One that waits for other nodes does not count: they may need what it would keep from them.
+    if graph.disruptors(budget).filter_map(|role| hood.at(&role.name, node)).any(is_anew) && (!view.ready || works()) {
+        return true;
+    }
     if serves(graph, hood, budget, node) {
         return !view.ready || view.standing != Standing::In;
     }

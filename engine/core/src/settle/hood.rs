@@ -45,6 +45,8 @@ pub struct Vertex {
     pub outputs: Object,
     /// Its last success is in force.
     pub serving: bool,
+    /// It was there when its node was made anew, and has not succeeded since.
+    pub anew: bool,
     /// The running job.
     pub job: Option<JobId>,
     /// Content digest of the last attempt.
@@ -76,6 +78,7 @@ impl Vertex {
             kept: Object::new(),
             outputs: Object::new(),
             serving: false,
+            anew: false,
             job: None,
             content: None,
             approved: None,

@@ -257,7 +257,8 @@ fn work(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Verdic
         return Verdict::Same;
     }
     if !armed && vertex.serving && role.destructive {
-        return Verdict::Same;
+        // An attempt that was asked for and failed is not made again by itself.
+        return if vertex.applied.is_some() { Verdict::Same } else { Verdict::SameAsFailed };
     }
     if !armed && vertex.failed.as_deref() == Some(&frozen.digest) {
         return Verdict::SameAsFailed;

@@ -98,6 +98,7 @@ impl<'g> Turn<'g> {
         vertex.code = None;
         vertex.approved = None;
         vertex.serving = true;
+        vertex.anew = false;
         vertex.job = None;
         let changed = differing(&before, &vertex.outputs);
         self.moved(id, Event::Done, json!({"job": job, "action": "apply", "outputs_changed": changed}));

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine_core::catalog::CatalogRole;
 use engine_core::graph::{Kind, NodeName, RoleName};
 use engine_core::plan::Anew;
+use engine_core::request::RedeployRequest;
 use engine_core::view::{Applied, Refusal, RefusalKind};
-use engine_store::commit::Committed;
-use engine_store::redeploy::{Redeploy, redeploy};
+use engine_store::redeploy::{Redeploy, Redeployed, redeploy};
 use engine_store::snapshot::{Current, Snapshot, snapshot};
 use serde_json::json;
 
@@ -25,30 +25,33 @@ impl Control {
         Ok(plan(&shared, name, nodes).await?.0)
     }
 
-    /// Makes these nodes of a deployment anew, or all of it: machines that it owns are made again by their provider, all
-    /// node roles run again. `seen`: the revision that the person saw; another one by now is refused.
+    /// Makes these nodes of a deployment anew, or all of it: machines that it owns are made again by their provider, hosts
+    /// are emptied, all node roles run again.
     ///
     /// # Errors
-    /// As [`Control::plan_redeploy`]; or its policy forbids it, or somebody else has committed since.
-    pub async fn redeploy(
-        &self,
-        name: &str,
-        nodes: &[String],
-        seen: Option<i32>,
-        by: &str,
-    ) -> Result<Applied, Refusal> {
+    /// As [`Control::plan_redeploy`]; its policy forbids it, or wants it approved and `what` does not say so; a budget has
+    /// no room for so many nodes at once; or somebody else has committed since.
+    pub async fn redeploy(&self, name: &str, what: &RedeployRequest, by: &str) -> Result<Applied, Refusal> {
         let shared = self.shared();
-        let (applied, anew) = plan(&shared, name, nodes).await?;
+        let conflict = |code: &str, message: String| Err(Refusal::new(RefusalKind::Conflict, code, message));
+        let (applied, anew) = plan(&shared, name, &what.nodes).await?;
         let planned = Planned { applied, commit: None };
-        if let Some(seen) = seen.filter(|seen| *seen != planned.applied.revision) {
-            let message = format!(
-                "deployment `{name}` is at revision {} by now, the plan was made from revision {seen}",
-                planned.applied.revision
-            );
-            return Err(Refusal::new(RefusalKind::Conflict, "revision-moved", message));
+        if let Some(seen) = what.revision.filter(|seen| *seen != planned.applied.revision) {
+            let now = planned.applied.revision;
+            let message =
+                format!("deployment `{name}` is at revision {now} by now, the plan was made from revision {seen}");
+            return conflict("revision-moved", message);
         }
         allowed(&planned, name, &[])?;
         let planned = planned.applied;
+        // Machines are taken away before any job could wait for an approval.
+        if let Some(wanted) = planned.plan.approvals.first().filter(|_| !what.approve) {
+            let message = format!(
+                "{}/{} would be a {}, which `policy.approve` wants approved",
+                wanted.node, wanted.role, wanted.effect
+            );
+            return conflict("redeploy-unapproved", message);
+        }
         let wanted = Redeploy {
             name: name.to_owned(),
             seen: planned.revision,
@@ -58,14 +61,18 @@ impl Control {
             by: by.to_owned(),
         };
         match redeploy(&shared.pool, &wanted).await.map_err(store)? {
-            Committed::Revision(revision) => {
+            Redeployed::Revision(revision) => {
                 shared.hint();
                 Ok(Applied { revision, changed: true, ..planned })
             }
-            Committed::Moved | Committed::NodeTaken(_) => {
-                let message = format!("somebody else has committed `{name}` meanwhile; nothing was changed");
-                Err(Refusal::new(RefusalKind::Conflict, "revision-moved", message))
-            }
+            Redeployed::Moved => conflict(
+                "revision-moved",
+                format!("somebody else has committed `{name}` meanwhile; nothing was changed"),
+            ),
+            Redeployed::NoRoom(budget) => conflict(
+                "budget-full",
+                format!("budget `{budget}` has no room for so many nodes out of service at once; nothing was changed"),
+            ),
         }
     }
 }

@@ -32,9 +32,15 @@ impl Locked {
             let roles: Vec<String> = graph.disruptors(name).map(|role| role.name.clone()).collect();
             let silent = sqlx::query_scalar!(
                 "select n.node_id from node n
-                 where n.deployment_id = $1 and (n.state not in ('up', 'virtual', 'gone') or n.standing <> 'in')
-                       and exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
-                                   and v.role = any($2) and v.serving and v.state <> 'gone')",
+                 where n.deployment_id = $1
+                       and ((n.state not in ('up', 'virtual', 'gone') or n.standing <> 'in')
+                            and exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
+                                        and v.role = any($2) and v.serving and v.state <> 'gone')
+                            or exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
+                                        and v.role = any($2) and v.goal = 'present' and v.anew)
+                            and (n.state not in ('up', 'virtual')
+                                 or exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
+                                            and v.state in ('ready', 'running', 'failed'))))",
                 self.id.0,
                 &roles
             )
@@ -51,7 +57,7 @@ impl Locked {
             let missing = sqlx::query_scalar!(
                 "select n.node_id from node n
                  where n.deployment_id = $1 and n.name = any($2) and n.state <> 'gone'
-                       and coalesce((n.facts ->> 'generation')::bigint, 0) = 0
+                       and n.generation = 0
                        and exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
                                    and v.role = any($3) and v.state in ('ready', 'running', 'failed'))
                        and not exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1

@@ -37,6 +37,7 @@ pub(super) struct VertexRow {
     kept: Json<Object>,
     outputs: Json<Object>,
     serving: bool,
+    anew: bool,
     job_id: Option<Uuid>,
     content: Option<String>,
     approved: Option<String>,
@@ -79,6 +80,7 @@ impl TryFrom<VertexRow> for Vertex {
             kept: row.kept.0,
             outputs: row.outputs.0,
             serving: row.serving,
+            anew: row.anew,
             job: row.job_id.map(JobId),
             content: row.content,
             approved: row.approved,
@@ -94,7 +96,7 @@ macro_rules! rows {
             VertexRow,
             r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, since, cause,
                       wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
-                      kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, job_id, content,
+                      kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, anew, job_id, content,
                       approved, attempts, code
                from vertex where deployment_id = $1 and state <> 'gone' and "# + $which,
             $($value),*

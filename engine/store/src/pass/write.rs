@@ -128,12 +128,12 @@ impl Locked {
                  state = u.state, goal = u.goal, armed = u.armed, touched = u.touched, rebound = u.rebound,
                  applying = u.applying, started = u.started, since = u.since, cause = u.cause, wake = u.wake,
                  paused = u.paused, applied = u.applied, failed = u.failed, frozen = u.frozen, read = u.read,
-                 kept = u.kept, outputs = u.outputs, serving = u.serving, job_id = u.job_id, content = u.content,
+                 kept = u.kept, outputs = u.outputs, serving = u.serving, anew = u.anew, job_id = u.job_id, content = u.content,
                  approved = u.approved, attempts = u.attempts, code = u.code
              from jsonb_to_recordset($1) as u(
                  vertex_id uuid, state text, goal text, armed bool, touched bool, rebound bool, applying bool,
                  started bool, since bigint, cause text, wake bool, paused bool, applied text, failed text, frozen text,
-                 read jsonb, kept jsonb, outputs jsonb, serving bool, job_id uuid, content text, approved text,
+                 read jsonb, kept jsonb, outputs jsonb, serving bool, anew bool, job_id uuid, content text, approved text,
                  attempts int, code text)
              where v.vertex_id = u.vertex_id",
             rows
@@ -311,7 +311,7 @@ fn row(vertex: &Vertex) -> Value {
         "touched": phase.touched, "rebound": phase.rebound, "applying": phase.applying, "started": phase.started,
         "since": vertex.since, "cause": vertex.cause.as_ref().map(ToString::to_string), "wake": vertex.wake,
         "paused": vertex.paused, "applied": vertex.applied, "failed": vertex.failed, "frozen": vertex.frozen,
-        "read": vertex.read, "kept": vertex.kept, "outputs": vertex.outputs, "serving": vertex.serving,
+        "read": vertex.read, "kept": vertex.kept, "outputs": vertex.outputs, "serving": vertex.serving, "anew": vertex.anew,
         "job_id": vertex.job, "content": vertex.content, "approved": vertex.approved, "attempts": vertex.attempts, "code": vertex.code,
     })
 }

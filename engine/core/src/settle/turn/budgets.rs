@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Turn;
 use crate::id::{NodeId, VertexId};
-use crate::settle::allowance::{Token, is_down, is_founding, recount, token};
+use crate::settle::allowance::{Token, is_down, is_founding, recount, serves, token};
 use crate::settle::{Cause, Hood};
 
 /// Who holds of which budget.
@@ -26,7 +26,9 @@ impl Turn<'_> {
             .iter()
             .filter_map(|name| Some((name.clone(), token(self.graph, &self.hood, vertex, name)?)))
             .collect();
-        let founding = |name: &&String| is_founding(self.graph, &self.hood, vertex, name);
+        let founding = |name: &&String| {
+            is_founding(self.graph, &self.hood, vertex, name) && !serves(self.graph, &self.hood, name, node)
+        };
         let founding: Vec<String> = role.takes.iter().filter(founding).cloned().collect();
         for name in founding {
             if self.graph.budgets.get(&name).is_some_and(|budget| budget.quorum) {
@@ -67,12 +69,13 @@ impl Turn<'_> {
         for name in std::mem::take(&mut self.moved_budgets) {
             let allowance = self.hood.budgets.entry(name.clone()).or_default();
             let room = allowance.room(self.graph, &name);
+            let changing = allowance.is_changing();
             if room > 0 {
-                let changing = allowance.is_changing();
                 self.written.free.insert(Cause::Budget { budget: name.clone() }.to_string(), room);
-                if !changing {
-                    self.written.free.insert(Cause::Member { budget: name }.to_string(), 1);
-                }
+            }
+            // Also where there is no room: it waits for that then.
+            if !changing {
+                self.written.free.insert(Cause::Member { budget: name }.to_string(), 1);
             }
         }
         let now = tokens(&self.hood);

@@ -12,10 +12,11 @@ const ABANDONED: &str = "redeployed";
 impl Turn<'_> {
     /// Arms a vertex whose machine is emptied, or whose deployment is made anew: it runs again whatever its digest says,
     /// also if it is destructive; values of `on_change: ignore` inputs are read afresh. A running job is abandoned.
+    /// What was there before counts as out of service until it succeeds, unless the redeploy is `wide` as a first creation.
     /// With `machine_gone` nothing of what it did is left: it need not be removed before it goes, and a leaver is gone.
     ///
     /// Helpers have no work and are judged by what they gather; they are left alone.
-    pub fn redeploy(&mut self, id: VertexId, since: i64, machine_gone: bool, why: &Value) {
+    pub fn redeploy(&mut self, id: VertexId, since: i64, machine_gone: bool, wide: bool, why: &Value) {
         let vertex = &self.hood.vertices[&id];
         let phase = vertex.phase;
         if matches!(phase.state, State::Gone | State::Proposed) {
@@ -30,9 +31,12 @@ impl Turn<'_> {
         let vertex = self.vertex(id);
         vertex.since = Some(vertex.since.map_or(since, |old| old.min(since)));
         vertex.serving = false;
+        vertex.anew = vertex.attempts > 0 && !wide;
         vertex.applied = None;
         vertex.failed = None;
         vertex.frozen = None;
+        vertex.content = None;
+        vertex.approved = None;
         vertex.read.clear();
         vertex.kept.clear();
         // The states' table needs no event of its own: a job that is taken away has failed, what was ready has to be
