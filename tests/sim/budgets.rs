@@ -45,10 +45,18 @@ impl World {
         self.present().filter(move |vertex| disrupts(&vertex.role))
     }
 
-    pub(crate) fn give(&mut self, tokens: BTreeMap<(String, NodeId), Option<Token>>, free: &BTreeMap<String, usize>) {
+    pub(crate) fn give(
+        &mut self,
+        tokens: BTreeMap<(String, NodeId), Option<Token>>,
+        free: &BTreeMap<String, usize>,
+        busy: &BTreeSet<(String, NodeId)>,
+    ) {
         for (place, token) in tokens {
             match token {
                 Some(token) => {
+                    if !self.tokens.contains_key(&place) && busy.contains(&place) {
+                        self.borne.insert(place.clone());
+                    }
                     self.tokens.insert(place, token);
                 }
                 None => {
@@ -75,14 +83,15 @@ impl World {
             let nodes = self.disruptors(budget).filter(works).map(|vertex| (budget.clone(), vertex.node));
             nodes.collect::<Vec<_>>()
         };
-        self.graph.budgets.keys().flat_map(of).collect()
+        let budgets = self.budgets();
+        let down = budgets.iter().flat_map(|(name, all)| all.down.iter().map(|node| (name.clone(), *node)));
+        self.graph.budgets.keys().flat_map(of).chain(down).collect()
     }
 
     /// A job begins: does it take something that serves out of service?
-    pub(crate) fn disturb(&mut self, id: VertexId, busy: &BTreeSet<(String, NodeId)>) {
+    pub(crate) fn disturb(&mut self, id: VertexId) {
         let vertex = &self.vertices[&id];
-        let out = |budget: &&String| !busy.contains(&((*budget).clone(), vertex.node)) && self.is_out(vertex, budget);
-        if self.graph.budgets.keys().any(|budget| out(&budget)) {
+        if self.graph.budgets.keys().any(|budget| self.is_out(vertex, budget)) {
             self.disturbing.insert(id);
         } else {
             self.disturbing.remove(&id);

@@ -35,7 +35,7 @@ pub(crate) struct World {
     tallies: HashMap<String, Tally>,
     /// Who holds of which budget.
     pub(crate) tokens: BTreeMap<(String, NodeId), Token>,
-    /// Of those, the ones that were taken before the last commit.
+    /// Of those, the ones taken under another limit, or by nodes that were out of service anyway.
     pub(crate) borne: BTreeSet<(String, NodeId)>,
     /// Vertices whose last job took something that served out of service.
     pub(crate) disturbing: BTreeSet<VertexId>,
@@ -233,7 +233,7 @@ impl World {
                 self.gathered_from_those_who_stay(&claim);
             } else {
                 self.nothing_stale_above(&claim);
-                self.disturb(claim.vertex, &busy);
+                self.disturb(claim.vertex);
             }
             self.jobs.insert(claim.job, claim);
         }
@@ -241,7 +241,7 @@ impl World {
         for vertex in self.vertices.values() {
             tallies.entry(vertex.role.clone()).or_default().shift(Tally::default(), Tally::of(vertex.phase));
         }
-        self.give(written.tokens, &written.free);
+        self.give(written.tokens, &written.free, &busy);
         self.assert_budgets();
         self.tallies.retain(|_, tally| !tally.is_zero());
         tallies.retain(|_, tally| !tally.is_zero());
