@@ -23,6 +23,8 @@ create table deployment (
     -- The committed revision.
     revision      integer not null,
     virtual_node  uuid not null,
+    -- Whose turns were the last to change anything that the row's lock guards: what they saw, they need not load again.
+    known_to      uuid,
     expires_at    timestamptz,
     -- When node roles are checked for drift by itself; the next time, once it is known; and what becomes of drift.
     schedule      text,
@@ -139,18 +141,27 @@ create table vertex (
     attempts      integer not null default 0,
     code          text,
     changed_at    timestamptz not null,
+    -- What indexes speak of below. They must not speak of columns that change whenever a vertex moves: a row whose
+    -- indexed columns stay as they are is updated within its page, and no index is written.
+    gone          boolean not null generated always as (state = 'gone') stored,
+    ready         boolean not null generated always as (state = 'ready') stored,
+    broken        boolean not null generated always as (state = 'failed') stored,
+    -- The cause, where those whom it holds are found by it alone. Null where whoever moves what holds it has it at
+    -- hand: a parent on its own node.
+    sought        text,
     constraint vertex_running_has_job check ((state = 'running') = (job_id is not null)),
     constraint vertex_stale_has_since
         check ((state in ('blocked', 'ready', 'running', 'failed')) = (since is not null)),
     constraint vertex_cause_while_blocked check (cause is null or state = 'blocked'),
+    constraint vertex_sought_is_cause check (sought is null or sought = cause),
     constraint vertex_failed_has_code check (state <> 'failed' or code is not null)
-);
+) with (fillfactor = 40);
 -- One that is gone is kept for its history; bound again, the place gets a new vertex.
-create unique index vertex_place on vertex (deployment_id, role, node_id) where state <> 'gone';
-create index vertex_stale on vertex (deployment_id, role, since) where since is not null;
+create unique index vertex_place on vertex (deployment_id, role, node_id) where not gone;
 create index vertex_woken on vertex (deployment_id) where wake;
-create index vertex_ready on vertex (deployment_id) where state = 'ready';
-create index vertex_cause on vertex (deployment_id, cause) where cause is not null;
+create index vertex_ready on vertex (deployment_id) where ready;
+create index vertex_broken on vertex (deployment_id) where broken;
+create index vertex_sought on vertex (deployment_id, sought) where sought is not null;
 create index vertex_of_node on vertex (node_id, deployment_id);
 
 -- Nodes that hold of a budget: they are out of service, or are about to be.
@@ -184,10 +195,12 @@ create table value (
 
 create table job (
     job_id        uuid primary key,
-    deployment_id uuid not null references deployment on delete cascade,
-    vertex_id     uuid not null references vertex on delete cascade,
+    -- Of rows that the turn which claims it has at hand, and that nobody deletes: to have each of these three references
+    -- checked costs more than the row.
+    deployment_id uuid not null,
+    vertex_id     uuid not null,
     -- Where it is performed.
-    node_id       uuid not null references node,
+    node_id       uuid not null,
     action        text not null constraint job_action check (action in ('apply', 'check', 'remove')),
     attempt       integer not null,
     -- Beside the state of its vertex, which is not moved by what comes of it: checks, and removes that empty a node.

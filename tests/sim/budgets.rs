@@ -50,7 +50,7 @@ impl World {
         tokens: BTreeMap<(String, NodeId), Option<Token>>,
         free: &BTreeMap<String, usize>,
         busy: &BTreeSet<(String, NodeId)>,
-    ) {
+    ) -> Vec<VertexId> {
         for (place, token) in tokens {
             match token {
                 Some(token) => {
@@ -65,6 +65,7 @@ impl World {
                 }
             }
         }
+        let mut woken = Vec::new();
         for (cause, count) in free {
             let held = |vertex: &&Vertex| vertex.cause.as_ref().is_some_and(|by| by.to_string() == *cause);
             let mut waiting: Vec<VertexId> =
@@ -72,8 +73,10 @@ impl World {
             waiting.sort_unstable();
             for id in waiting.into_iter().take(*count) {
                 self.vertices.get_mut(&id).expect("a vertex").wake = true;
+                woken.push(id);
             }
         }
+        woken
     }
 
     /// Nodes that are out of service already, by budget: something of it runs there or is failed.

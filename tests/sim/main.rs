@@ -3,6 +3,7 @@
 //! `PLINTH_SEED=17 cargo test -p tests --test sim` replays one; `PLINTH_HISTORIES=5000` runs more of them.
 
 mod budgets;
+mod load;
 mod reads;
 mod world;
 

@@ -13,9 +13,8 @@ use engine_core::graph::{Graph, GraphRole, Kind, Pairing, Source, VIRTUAL};
 use engine_core::id::{JobId, NodeId, VertexId};
 use engine_core::settle::allowance::Token;
 use engine_core::settle::commit::{concerned, keep_leavers};
-use engine_core::settle::hood::Standing;
-use engine_core::settle::turn::{Failure, Wants};
-use engine_core::settle::{Claim, Hood, NodeView, Report, Scope, Tally, Turn, Vertex, Written};
+use engine_core::settle::turn::Failure;
+use engine_core::settle::{Claim, Hood, Report, Tally, Turn, Vertex, Written};
 use engine_core::state::{Event, Goal, State};
 use engine_core::testing::Dice;
 use engine_core::value::{Layer, Layered};
@@ -32,13 +31,17 @@ pub(crate) struct World {
     ids: u128,
     pub(crate) nodes: BTreeMap<String, NodeId>,
     pub(crate) vertices: HashMap<VertexId, Vertex>,
-    tallies: HashMap<String, Tally>,
+    /// Those whose cause is looked up; others are only woken by who has them at hand.
+    sought: BTreeSet<VertexId>,
+    pub(crate) tallies: HashMap<String, Tally>,
     /// Who holds of which budget.
     pub(crate) tokens: BTreeMap<(String, NodeId), Token>,
     /// Of those, the ones taken under another limit, or by nodes that were out of service anyway.
     pub(crate) borne: BTreeSet<(String, NodeId)>,
     /// Vertices whose last job took something that served out of service.
     pub(crate) disturbing: BTreeSet<VertexId>,
+    /// What the last turn saw, until somebody else changes anything.
+    pub(crate) kept: Option<Hood>,
     /// Jobs that machines run or have run, until their report is recorded.
     jobs: BTreeMap<JobId, Claim>,
     /// How often each job was counted.
@@ -50,7 +53,7 @@ pub(crate) struct World {
     /// Successful applies since the last change, by vertex.
     pub(crate) applies: HashMap<VertexId, u32>,
     /// How often each machine was made anew.
-    generations: BTreeMap<NodeId, u32>,
+    pub(crate) generations: BTreeMap<NodeId, u32>,
     /// Jobs whose machine was taken away from under them, with their claims.
     abandoned: BTreeMap<JobId, Claim>,
     /// Chance of a failure in percent.
@@ -69,10 +72,12 @@ impl World {
             ids: 1,
             nodes: BTreeMap::new(),
             vertices: HashMap::new(),
+            sought: BTreeSet::new(),
             tallies: HashMap::new(),
             tokens: BTreeMap::new(),
             borne: BTreeSet::new(),
             disturbing: BTreeSet::new(),
+            kept: None,
             jobs: BTreeMap::new(),
             counted: BTreeMap::new(),
             machine: HashMap::new(),
@@ -112,94 +117,11 @@ impl World {
         self.generations.get(&node).copied().unwrap_or_default()
     }
 
-    fn view(&self, name: &str, id: NodeId) -> NodeView {
-        let group = self.graph.nodes.get(name).map(|node| node.group.clone()).unwrap_or_default();
-        let generation = self.generation(id);
-        // A machine that is made anew may come back under another address, or under the same.
-        let address = format!("10.0.{}.{}", generation / 2, id.0.as_u128() % 250);
-        let facts = json!({"name": name, "address": address, "generation": generation});
-        let Value::Object(facts) = facts else { unreachable!("an object") };
-        NodeView { id, name: name.to_owned(), group, standing: Standing::In, ready: true, facts }
-    }
-
-    /// Loads as the store does: the virtual node, and whole nodes of the vertices in question.
-    fn load(&self, vertices: &[VertexId]) -> Hood {
-        let virtual_node = self.nodes[VIRTUAL];
-        let whole: BTreeSet<NodeId> = vertices.iter().map(|id| self.vertices[id].node).chain([virtual_node]).collect();
-        let mut hood = Hood {
-            virtual_node: Some(virtual_node),
-            tallies: self.tallies.clone(),
-            budgets: self.budgets(),
-            deployment: Object::from_iter([("name".to_owned(), json!("blue"))]),
-            ..Hood::default()
-        };
-        let roles = vertices.iter().map(|id| self.vertices[id].role.clone()).collect();
-        let scope = Scope::of(&self.graph, &roles);
-        let is_loaded = |vertex: &Vertex| match &scope {
-            _ if vertex.node == virtual_node => true,
-            None => true,
-            Some(scope) => {
-                let moves = vertex.since.is_some() || vertex.phase.goal == Goal::Absent;
-                scope.roles.contains(&vertex.role) || (moves && scope.stale.contains(&vertex.role))
-            }
-        };
-        for vertex in self.present().filter(|vertex| whole.contains(&vertex.node) && is_loaded(vertex)) {
-            hood.add(vertex.clone());
-        }
-        for (name, id) in self.nodes.iter().filter(|(_, id)| whole.contains(id)) {
-            hood.nodes.insert(*id, self.view(name, *id));
-        }
-        match scope {
-            Some(scope) => (hood.near, hood.scope) = (whole, scope),
-            None => hood.whole = whole,
-        }
-        hood
-    }
-
-    pub(crate) fn whole_hood(&self) -> Hood {
-        let all: Vec<VertexId> = self.present().map(|vertex| vertex.id).collect();
-        let mut hood = self.load(&all);
-        self.load_all_nodes(&mut hood);
-        hood.whole = self.nodes.values().copied().collect();
-        hood.all_of = self.graph.roles.keys().cloned().collect();
-        hood
-    }
-
-    fn load_all_nodes(&self, hood: &mut Hood) {
-        for (name, id) in &self.nodes {
-            hood.nodes.entry(*id).or_insert_with(|| self.view(name, *id));
-        }
-        hood.all_nodes = true;
-    }
-
-    /// Drives a turn's judgements to their end, loading what they want.
-    fn drive(&self, turn: &mut Turn<'_>) {
-        loop {
-            let wants = turn.judge_all();
-            if wants.is_empty() {
-                return;
-            }
-            self.load_more(turn, wants);
-        }
-    }
-
-    fn load_more(&self, turn: &mut Turn<'_>, wants: Wants) {
-        for vertex in self.present().filter(|vertex| wants.roles.contains(&vertex.role)) {
-            turn.hood.add(vertex.clone());
-        }
-        for id in wants.whole.iter().map(|name| self.nodes[name]) {
-            for vertex in self.present().filter(|vertex| vertex.node == id) {
-                turn.hood.add(vertex.clone());
-            }
-            turn.hood.whole.insert(id);
-        }
-        self.load_all_nodes(&mut turn.hood);
-        turn.loaded(wants.roles, wants.nodes);
-    }
-
-    fn write(&mut self, written: Written) {
+    /// Returns those that were woken by what held them.
+    fn write(&mut self, written: Written) -> Vec<VertexId> {
         let busy = self.busy();
-        let mut moved = Vec::new();
+        self.kept = None;
+        let (mut moved, mut woken) = (Vec::new(), Vec::new());
         for vertex in written.vertices {
             assert_eq!(vertex.phase.is_stale(), vertex.since.is_some(), "stale exactly while since is set: {vertex:?}");
             assert_eq!(
@@ -212,14 +134,18 @@ impl World {
             let left = vertex.phase.state == State::Gone && self.machine.contains_key(&vertex.id);
             assert!(!left, "{} is gone and was not removed", vertex.role);
             moved.push(vertex.id);
+            self.sought.remove(&vertex.id);
             self.vertices.insert(vertex.id, vertex);
         }
+        self.sought.extend(written.sought);
         self.reads.moved(&self.graph, &self.vertices, &self.nodes, &moved);
         for (role, delta) in written.tallies {
             self.tallies.entry(role).or_default().shift(Tally::default(), delta);
         }
-        for vertex in self.vertices.values_mut() {
+        for id in &self.sought {
+            let vertex = self.vertices.get_mut(id).expect("what is sought is there");
             if vertex.cause.as_ref().is_some_and(|cause| written.wake.contains(&cause.to_string())) {
+                woken.extend((!vertex.wake).then_some(*id));
                 vertex.wake = true;
             }
         }
@@ -241,11 +167,12 @@ impl World {
         for vertex in self.vertices.values() {
             tallies.entry(vertex.role.clone()).or_default().shift(Tally::default(), Tally::of(vertex.phase));
         }
-        self.give(written.tokens, &written.free, &busy);
+        woken.extend(self.give(written.tokens, &written.free, &busy));
         self.assert_budgets();
         self.tallies.retain(|_, tally| !tally.is_zero());
         tallies.retain(|_, tally| !tally.is_zero());
         assert_eq!(self.tallies, tallies, "tallies are what the rows say");
+        woken
     }
 
     /// Invariant 2, by brute force over the edges and not by the keys above.
@@ -270,7 +197,10 @@ impl World {
                     Pairing::FromVirtual => true,
                     Pairing::Chosen => false,
                 };
-                for parent in self.vertices.values().filter(|parent| parent.role == edge.parent).filter(on) {
+                // Leavers are read by nobody who stays, so what is above them is not above those.
+                let stays = |parent: &&Vertex| parent.phase.goal == Goal::Present && !parent.is_gone();
+                let parents = self.vertices.values().filter(|parent| parent.role == edge.parent);
+                for parent in parents.filter(stays).filter(on) {
                     let name = (&vertex.role, &parent.role);
                     assert!(!parent.phase.holds_readers(), "a job starts while {name:?} is stale above");
                     if seen.insert(parent.id) {
@@ -310,7 +240,14 @@ impl World {
         let concerned: Vec<VertexId> =
             woken.iter().chain(&ready).copied().chain(reports.iter().map(|report| report.vertex)).collect();
         let graph = self.graph.clone();
-        let mut turn = Turn::new(&graph, self.load(&concerned));
+        let hood = match self.kept.take().filter(|_| self.dice.chance(80)) {
+            Some(mut hood) => {
+                self.load_into(&mut hood, &concerned);
+                hood
+            }
+            None => self.load(&concerned),
+        };
+        let mut turn = Turn::new(&graph, hood);
         for (job, claim) in &self.abandoned {
             let late = Report { job: *job, vertex: claim.vertex, result: Ok(Object::new()) };
             assert!(!turn.report(&late), "what comes of a machine that is not there any more is refused");
@@ -338,7 +275,7 @@ impl World {
         }
         self.ids = ids;
         self.drive(&mut turn);
-        let written = turn.finish();
+        let (written, mut hood) = turn.finish_and_keep();
         if self.dice.chance(self.crashing) {
             // The engine dies before its commit: nothing of this turn is there, the jobs' journals still are.
             return true;
@@ -353,7 +290,9 @@ impl World {
                 (Err(_), _) => {}
             }
         }
-        self.write(written);
+        let woken = self.write(written);
+        hood.woken(&woken);
+        self.keep(hood);
         true
     }
 

@@ -4,12 +4,15 @@ mod local;
 mod nodes;
 mod second_day;
 
+mod simulate;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
+pub(crate) use simulate::Simulate;
 
 pub(crate) use local::{DatabaseAt, DatabaseCommand, LabCommand};
 pub(crate) use nodes::NodeCommand;
@@ -386,29 +389,6 @@ impl What {
     pub(crate) fn of(file: Option<PathBuf>, plan: Option<PathBuf>) -> Self {
         plan.map_or_else(|| Self::File(file.unwrap_or_default()), Self::Plan)
     }
-}
-
-/// The fleet simulator.
-#[derive(Clone, Debug, ClapArgs)]
-pub(crate) struct Simulate {
-    /// Nodes.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) nodes: u32,
-    /// Roles on each node, each needs the one before it.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
-    pub(crate) layers: u32,
-    /// What fails follows from it.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Of a hundred layers so many fail at their first attempt.
-    #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub(crate) fail: u8,
-    /// How long a job takes on its node.
-    #[arg(long, default_value_t = 0, value_name = "MILLISECONDS")]
-    pub(crate) latency: u64,
-    /// The folder below which the database is kept meanwhile.
-    #[arg(long, default_value = "/var/tmp", value_name = "DIR")]
-    pub(crate) below: PathBuf,
 }
 
 /// Something to be done to node roles.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use engine_daemon::simulate::{self, Fleet, Report};
-use engine_store::connect;
+use engine_store::connect::{self, Target};
 use engine_store::embedded::{Embedded, EmbeddedConfig};
 
 use crate::args::{Output, Simulate};
@@ -18,6 +18,7 @@ const DATABASE_WITHIN: Duration = Duration::from_mins(1);
 
 pub(crate) fn run(args: &Simulate, output: Output) -> Result<ExitCode, CliError> {
     let fleet = Fleet {
+        name: args.name.clone(),
         nodes: args.nodes,
         layers: args.layers,
         seed: args.seed,
@@ -45,11 +46,19 @@ async fn simulated(args: &Simulate, fleet: &Fleet) -> Result<Report, ServeError>
     // Postgres runs as somebody else when we are root.
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).map_err(data)?;
     // Ended with this value, also when we are interrupted.
-    let postgres = Embedded::start(EmbeddedConfig::new(folder.path().join("postgres"))).await?;
-    let target = postgres.target();
+    let postgres = match &args.database {
+        Some(_) => None,
+        None => Some(Embedded::start(EmbeddedConfig::new(folder.path().join("postgres"))).await?),
+    };
+    let target = match (&postgres, &args.database) {
+        (Some(postgres), _) => postgres.target(),
+        (None, url) => Target::url(url.as_deref().unwrap_or_default())?,
+    };
     connect::wait_until_up(&target, DATABASE_WITHIN).await?;
     let report = simulate::run(&target, folder.path(), fleet, |line| eprintln!("{line}")).await;
-    postgres.stop().await?;
+    if let Some(postgres) = postgres {
+        postgres.stop().await?;
+    }
     Ok(report?)
 }
 

@@ -145,6 +145,26 @@ pub enum Event {
     Lost,
 }
 
+impl Event {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Touch => "touch",
+            Self::Hold => "hold",
+            Self::Same => "same",
+            Self::SameAsFailed => "same-as-failed",
+            Self::Go => "go",
+            Self::Claim => "claim",
+            Self::Done => "done",
+            Self::Fail => "fail",
+            Self::Retry => "retry",
+            Self::Unbind => "unbind",
+            Self::Bind => "bind",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// All events, in the order of the table.
 pub const EVENTS: [Event; 12] = [
     Event::Touch,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_core::id::{DeploymentId, JobId, VertexId};
-use engine_core::settle::{Report, Turn};
+use engine_core::settle::{Claim, Hood, Report, Turn};
+use engine_core::state::State;
+use engine_store::StoreError;
+use engine_store::jobs::{self, OpenJob};
 use engine_store::pass::{self, Locked};
-use engine_store::{StoreError, jobs};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -23,10 +25,19 @@ const BATCH: i64 = 500;
 /// How long a report waits for others, and how many of them are enough.
 const GATHER: Duration = Duration::from_millis(5);
 const MOST: usize = 500;
+/// A neighbourhood of more vertices than this is loaded anew by the next turn.
+const MOST_KEPT: usize = 50_000;
 /// While another engine holds a deployment that we have reports for.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// While the database does not answer.
 const DOWN_PAUSE: Duration = Duration::from_millis(250);
+
+/// What turns saw of deployments and need not load again, as long as nobody else changes anything there.
+struct Kept {
+    /// By which the database tells our turns from those of others.
+    turns: Uuid,
+    hoods: HashMap<DeploymentId, Hood>,
+}
 
 /// How a turn ended.
 enum Turned {
@@ -46,6 +57,7 @@ pub(crate) async fn turns(
 ) {
     let mut hints = shared.hints.subscribe();
     let mut ended: HashMap<DeploymentId, Vec<Ended>> = HashMap::new();
+    let mut kept = Kept { turns: Uuid::now_v7(), hoods: HashMap::new() };
     let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
@@ -59,7 +71,7 @@ pub(crate) async fn turns(
         while let Ok(report) = reports.try_recv() {
             ended.entry(report.deployment).or_default().push(report);
         }
-        pause = match round(&shared, &runners, &mut ended).await {
+        pause = match round(&shared, &runners, &mut ended, &mut kept).await {
             Ok(true) => BUSY_PAUSE,
             Ok(false) => shared.poll,
             Err(error) => {
@@ -71,6 +83,9 @@ pub(crate) async fn turns(
                 DOWN_PAUSE
             }
         };
+        if runners.len() == 0 {
+            kept.hoods.clear();
+        }
     }
 }
 
@@ -94,6 +109,7 @@ async fn round(
     shared: &Shared,
     runners: &Runners,
     ended: &mut HashMap<DeploymentId, Vec<Ended>>,
+    kept: &mut Kept,
 ) -> Result<bool, StoreError> {
     let mut todo = pass::with_work(&shared.pool).await?;
     todo.extend(ended.keys().copied());
@@ -104,7 +120,7 @@ async fn round(
     for deployment in todo {
         loop {
             // A deployment that can not be turned must not stop the others.
-            match turn(shared, runners, deployment, ended).await {
+            match turn(shared, runners, deployment, ended, kept).await {
                 Ok(Turned::More) => {}
                 Ok(Turned::Rest) => break,
                 Ok(Turned::Busy) => {
@@ -126,49 +142,51 @@ async fn turn(
     runners: &Runners,
     deployment: DeploymentId,
     ended: &mut HashMap<DeploymentId, Vec<Ended>>,
+    kept: &mut Kept,
 ) -> Result<Turned, StoreError> {
     let engine = shared.engine();
-    let Some(mut locked) = pass::lock(&shared.pool, deployment, false).await? else { return Ok(Turned::Busy) };
+    // Put back at the end: a turn that fails midway has moved it.
+    let hood = kept.hoods.remove(&deployment);
+    let Some((mut locked, known)) = pass::lock_for_turn(&shared.pool, deployment, kept.turns).await? else {
+        return Ok(Turned::Busy);
+    };
+    let mut hood = hood.filter(|_| known).unwrap_or_default();
     let revision = locked.revision(&shared.revisions).await?;
     let todo = locked.todo(BATCH).await?;
+    // No more than this: while a turn is written, those that it leaves aside and those that it started go on.
     let reports = ended.get(&deployment).map(Vec::as_slice).unwrap_or_default();
+    let reports = &reports[..reports.len().min(MOST)];
     // What is reported here runs no more.
     let capacity = (shared.jobs + reports.len()).saturating_sub(runners.len());
+    let many_ready = is_full(&todo.ready);
     let mut claimable = if capacity == 0 { Vec::new() } else { todo.ready };
     if reports.is_empty() && todo.woken.is_empty() && claimable.is_empty() {
         locked.roll_back().await?;
+        if known {
+            kept.hoods.insert(deployment, hood);
+        }
         return Ok(Turned::Rest);
     }
-    let asked: Vec<(JobId, i64)> = reports.iter().map(|report| (report.job, report.fence)).collect();
-    let mine = if asked.is_empty() { HashMap::new() } else { locked.mine(engine, &asked).await? };
+    let mine = locked.finish_jobs(engine, reports.iter().map(|report| &report.finished)).await?;
     let concerned: Vec<VertexId> = todo.woken.iter().chain(&claimable).copied().chain(mine.values().copied()).collect();
-    let hood = locked.hood(&concerned, &revision.graph, true).await?;
+    locked.near(&mut hood, &revision.graph, &concerned).await?;
     let mut turn = Turn::new(&revision.graph, hood);
-    let mut finished = Vec::new();
     let reports_beside = reports.iter().any(|report| report.beside);
     let mut checked = Vec::new();
     for report in reports {
-        if report.beside {
-            match mine.get(&report.job) {
-                Some(vertex) => {
-                    finished.push(report.finished.clone());
-                    checked.extend(report.checked.clone().map(|found| (*vertex, found)));
-                }
-                None => tracing::debug!(job = %report.job, "a job beside its vertex is not ours any more"),
-            }
+        let (job, fence) = (report.finished.job, report.finished.fence);
+        let Some(vertex) = mine.get(&job).copied() else {
+            tracing::warn!(%job, fence, "a late report is refused: the job is not ours any more");
             continue;
-        }
-        let taken = mine.get(&report.job).is_some_and(|vertex| {
-            turn.report(&Report { job: report.job, vertex: *vertex, result: report.result.clone() })
-        });
-        if taken {
-            finished.push(report.finished.clone());
-        } else {
-            tracing::warn!(job = %report.job, fence = report.fence, "a late report is refused: the job is not ours any more");
+        };
+        if report.beside {
+            checked.extend(report.checked.clone().map(|found| (vertex, found)));
+        } else if !turn.report(&Report { job, vertex, result: report.result.clone() }) {
+            tracing::error!(%job, fence, %vertex, "a job is over that its vertex does not run");
         }
     }
     drift::take_in(&mut locked, &mut turn, &mut checked).await?;
-    let full = i64::try_from(todo.woken.len()).is_ok_and(|count| count >= BATCH);
+    let full = is_full(&todo.woken);
     turn.wake(todo.woken);
     drive(&mut locked, &mut turn).await?;
     if capacity > 0 {
@@ -183,39 +201,79 @@ async fn turn(
         turn.loaded(wants.roles, true);
     }
     drive(&mut locked, &mut turn).await?;
-    let written = turn.finish();
-    locked.finish_jobs(&finished).await?;
+    let (written, mut hood) = turn.finish_and_keep();
     locked.record_checks(&checked).await?;
-    locked.write(&written, &revision, Some(engine), "engine").await?;
-    let again = full || written.vertices.iter().any(|vertex| vertex.wake) || !written.wake.is_empty();
-    let ready = written.events.iter().any(|event| event.to == engine_core::state::State::Ready);
+    let woken = locked.write(&written, &revision, Some(engine), "engine").await?;
+    let left_ready = written.vertices.iter().any(|vertex| vertex.phase.state == State::Ready);
+    let claim_more = (many_ready || left_ready) && written.claims.len() < capacity;
+    let again = full || claim_more || !woken.is_empty() || written.vertices.iter().any(|vertex| vertex.wake);
+    let opened: Vec<OpenJob> = written.claims.iter().filter_map(|claim| locked.opened(claim, &revision)).collect();
     locked.commit().await?;
-    for report in ended.remove(&deployment).unwrap_or_default() {
-        if finished.iter().any(|job| job.job == report.job) {
-            runners.forget(&report);
-        } else {
-            runners.refused(&report);
-        }
+    hood.woken(&woken);
+    if hood.vertices.len() <= MOST_KEPT {
+        kept.hoods.insert(deployment, hood);
     }
+    let more = answer(runners, deployment, ended, &mine);
     if reports_beside {
         // Whoever waits for them goes on.
         shared.beside.notify_waiters();
         shared.hint();
     }
-    if !written.claims.is_empty() {
-        runners.stop_checks(&written.claims.iter().map(|claim| claim.vertex).collect::<Vec<_>>());
-    }
-    let claimed: Vec<JobId> = written.claims.iter().map(|claim| claim.job).collect();
-    if !claimed.is_empty() {
-        for job in jobs::load(&shared.pool, engine, &claimed).await? {
-            runners.start(job, false);
-        }
-    }
+    start(shared, runners, opened, &written.claims).await?;
     // A destroyed deployment whose last vertex is gone lets go of its nodes.
     if written.vertices.iter().any(engine_core::settle::Vertex::is_gone) {
         shared.hint();
     }
-    Ok(if again || ready { Turned::More } else { Turned::Rest })
+    Ok(if again || more { Turned::More } else { Turned::Rest })
+}
+
+/// Lets go of the jobs whose reports a turn took, or refused. `true`: there are more than it looked at.
+fn answer(
+    runners: &Runners,
+    deployment: DeploymentId,
+    ended: &mut HashMap<DeploymentId, Vec<Ended>>,
+    mine: &HashMap<JobId, VertexId>,
+) -> bool {
+    let mut seen = ended.remove(&deployment).unwrap_or_default();
+    let left = seen.split_off(seen.len().min(MOST));
+    for report in seen {
+        if mine.contains_key(&report.finished.job) {
+            runners.forget(&report);
+        } else {
+            runners.refused(&report);
+        }
+    }
+    let more = !left.is_empty();
+    if more {
+        ended.insert(deployment, left);
+    }
+    more
+}
+
+/// Begins to follow what a turn claimed.
+async fn start(shared: &Shared, runners: &Runners, opened: Vec<OpenJob>, claims: &[Claim]) -> Result<(), StoreError> {
+    if !claims.is_empty() {
+        runners.stop_checks(&claims.iter().map(|claim| claim.vertex).collect());
+    }
+    for job in opened {
+        // Loaded once here, and not by each of them; if it can not be, they say so.
+        if shared.role_at_hand(&job.content).is_none() {
+            let _ = shared.role(&job.content).await;
+        }
+        runners.start(job, false);
+    }
+    let removes: Vec<JobId> = claims.iter().filter(|claim| claim.remove).map(|claim| claim.job).collect();
+    if !removes.is_empty() {
+        for job in jobs::load(&shared.pool, shared.engine(), &removes).await? {
+            runners.start(job, false);
+        }
+    }
+    Ok(())
+}
+
+/// Was there more than a turn looks at?
+fn is_full(found: &[VertexId]) -> bool {
+    i64::try_from(found.len()).is_ok_and(|count| count >= BATCH)
 }
 
 async fn drive(locked: &mut Locked, turn: &mut Turn<'_>) -> Result<(), StoreError> {

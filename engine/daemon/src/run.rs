@@ -5,12 +5,13 @@ mod check;
 mod heard;
 mod simulated;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine_agent::protocol::{Mode, Outcome, Status};
+use engine_core::catalog::CatalogRole;
 use engine_core::document::Object;
 use engine_core::id::{DeploymentId, JobId, VertexId};
 use engine_core::output;
@@ -20,7 +21,7 @@ use engine_store::beside::Checked;
 use engine_store::jobs::{self, OpenJob};
 use engine_store::nodes::{self, Node};
 use engine_store::pass::Finished;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -36,13 +37,9 @@ const DOWN_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Ended {
     /// Its deployment.
     pub(crate) deployment: DeploymentId,
-    /// Which.
-    pub(crate) job: JobId,
-    /// The claim it was followed under.
-    pub(crate) fence: i64,
     /// Validated outputs, or why it failed.
     pub(crate) result: Result<Object, Failure>,
-    /// For its row.
+    /// For its row; which it is, and the claim it was followed under.
     pub(crate) finished: Finished,
     /// Nothing of its vertex moves by it.
     pub(crate) beside: bool,
@@ -154,7 +151,7 @@ impl Runners {
     }
 
     /// Asks for the end of checks of these vertices: a job of theirs begins.
-    pub(crate) fn stop_checks(&self, vertices: &[VertexId]) {
+    pub(crate) fn stop_checks(&self, vertices: &HashSet<VertexId>) {
         for running in self.lock().values() {
             if running.checks.is_some_and(|vertex| vertices.contains(&vertex)) {
                 running.cancel.cancel();
@@ -173,13 +170,15 @@ impl Runners {
 
     /// The report of a job was refused: whoever holds the job now still needs its journal.
     pub(crate) fn refused(&self, ended: &Ended) {
-        self.unfollow(ended.job, ended.fence);
+        self.unfollow(ended.finished.job, ended.finished.fence);
     }
 
     /// The report of a job is recorded: its journal may go.
     pub(crate) fn forget(&self, ended: &Ended) {
-        self.unfollow(ended.job, ended.fence);
-        let (Some(node), job, shared) = (ended.node.clone(), ended.job, Arc::clone(&self.shared)) else { return };
+        self.unfollow(ended.finished.job, ended.finished.fence);
+        let (Some(node), job, shared) = (ended.node.clone(), ended.finished.job, Arc::clone(&self.shared)) else {
+            return;
+        };
         tokio::spawn(async move {
             if let Some(target) = shared.target(&node)
                 && let Err(error) = shared.remote.forget(&target, job).await
@@ -218,14 +217,12 @@ impl Runners {
         node: &mut Option<Arc<Node>>,
     ) -> Result<Ran, StoreError> {
         let shared = &self.shared;
-        let role = shared.role(&job.content).await?;
+        let (role, inputs) = self.role_and_inputs(job).await?;
         let mode = match job.action.as_str() {
             "remove" => Mode::Remove,
             "check" => Mode::Check,
             _ => Mode::Apply,
         };
-        let mut inputs = job.inputs.clone();
-        jobs::resolve(&shared.pool, &mut inputs).await?;
         if mode != Mode::Remove
             && let Err(failure) = output::check_inputs(&role, &inputs, &shared.validators)
         {
@@ -238,16 +235,31 @@ impl Runners {
             let message = format!("this engine has no driver `{driver}`");
             return Ok(Ran::Failed(Failure { code: "driver-unknown".to_owned(), message }));
         }
-        let Some(on) = nodes::load(&shared.pool, &[job.node]).await?.pop() else {
+        // What is rare or long is boxed: a task is as large as the largest thing that it may wait for, and is moved.
+        let Some(on) = Box::pin(nodes::load(&shared.pool, &[job.node])).await?.pop() else {
             let message = "the node of this job is not known any more".to_owned();
             return Ok(Ran::Failed(Failure { code: "node-unknown".to_owned(), message }));
         };
         if on.provider == "simulated" {
-            return Ok(simulated::run(job, &on, mode, cancel).await);
+            return Ok(Box::pin(simulated::run(job, &on, mode, cancel)).await);
         }
         let on = Arc::new(on);
         *node = Some(Arc::clone(&on));
-        agent::run(shared, job, &role, inputs, mode, &on, adopted, cancel).await
+        Box::pin(agent::run(shared, job, &role, inputs, mode, &on, adopted, cancel)).await
+    }
+
+    /// What it does and with what, without asking the database for what is at hand.
+    async fn role_and_inputs(&self, job: &OpenJob) -> Result<(Arc<CatalogRole>, Object), StoreError> {
+        let shared = &self.shared;
+        let role = match shared.role_at_hand(&job.content) {
+            Some(role) => role,
+            None => Box::pin(shared.role(&job.content)).await?,
+        };
+        let mut inputs = job.inputs.clone();
+        if jobs::refers(&inputs) {
+            Box::pin(jobs::resolve(&shared.pool, &mut inputs)).await?;
+        }
+        Ok((role, inputs))
     }
 
     /// The report: outputs are computed and validated here, outside of any transaction.
@@ -290,18 +302,17 @@ impl Runners {
         };
         Ended {
             deployment: job.deployment,
-            job: job.job,
-            fence: job.fence,
             result,
             beside: job.beside,
             checked,
             finished: Finished {
                 job: job.job,
+                fence: job.fence,
                 outcome: word,
                 code: outcome.code,
                 message: outcome.message,
                 steps: json!(outcome.steps),
-                residue: if outcome.residue.is_empty() { Value::Null } else { json!(outcome.residue) },
+                residue: (!outcome.residue.is_empty()).then(|| json!(outcome.residue)),
                 millis: i64::try_from(outcome.millis).ok(),
             },
             node,
@@ -310,7 +321,7 @@ impl Runners {
 
     async fn checked(&self, job: &OpenJob, outcome: &Outcome) -> Checked {
         // Without its role nobody can tell a probe from a step, and the verdict is the more careful one.
-        let steps = match self.shared.role(&job.content).await {
+        let steps = match Box::pin(self.shared.role(&job.content)).await {
             Ok(role) => role.doc.apply.as_ref().map_or(0, Vec::len),
             Err(_) => usize::MAX,
         };
@@ -318,9 +329,7 @@ impl Runners {
     }
 
     async fn outputs(&self, job: &OpenJob, outcome: &Outcome) -> Result<Result<Object, Failure>, StoreError> {
-        let role = self.shared.role(&job.content).await?;
-        let mut inputs = job.inputs.clone();
-        jobs::resolve(&self.shared.pool, &mut inputs).await?;
+        let (role, inputs) = self.role_and_inputs(job).await?;
         Ok(output::complete(&role, &inputs, &outcome.outputs, &self.shared.validators))
     }
 

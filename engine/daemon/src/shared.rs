@@ -86,8 +86,8 @@ impl Shared {
 
     /// The role behind a content hash. It never changes, so it is kept.
     pub(crate) async fn role(&self, hash: &str) -> Result<Arc<CatalogRole>, StoreError> {
-        if let Some(role) = self.kept().get(hash) {
-            return Ok(Arc::clone(role));
+        if let Some(role) = self.role_at_hand(hash) {
+            return Ok(role);
         }
         let role = Arc::new(jobs::content(&self.pool, hash).await?);
         let mut kept = self.kept();
@@ -96,6 +96,11 @@ impl Shared {
         }
         kept.insert(hash.to_owned(), Arc::clone(&role));
         Ok(role)
+    }
+
+    /// The same, if it was loaded before.
+    pub(crate) fn role_at_hand(&self, hash: &str) -> Option<Arc<CatalogRole>> {
+        self.kept().get(hash).cloned()
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<String, Arc<CatalogRole>>> {

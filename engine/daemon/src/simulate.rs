@@ -23,13 +23,18 @@ use crate::{Config, ConfigError, Control, Engine};
 
 /// Connections of the engine.
 const POOL: u32 = 16;
+/// Jobs that the engine follows at once. They cost it nothing on nodes that exist only in memory.
+const JOBS: usize = 1000;
 /// How often it is looked whether the fleet is there.
-const LOOK: Duration = Duration::from_millis(100);
-const NAME: &str = "fleet";
+const LOOK: Duration = Duration::from_millis(20);
+/// Who asks.
+const WHO: &str = "simulation";
 
 /// What is simulated.
 #[derive(Clone, Debug)]
 pub struct Fleet {
+    /// Name of the deployment.
+    pub name: String,
     /// Nodes.
     pub nodes: u32,
     /// Roles on each, every one needs the one before it.
@@ -112,7 +117,7 @@ impl SimulateError {
     }
 }
 
-/// Runs a fleet in an empty database, with a folder for what an engine keeps. `tell` hears how far it is.
+/// Runs a fleet in a database that no deployment of its name is in, with a folder for what an engine keeps. `tell` hears how far it is.
 ///
 /// # Errors
 /// The database or the folder can not be used, or the fleet does not converge.
@@ -128,16 +133,17 @@ pub async fn run(
     let agent = AgentBinary::new(std::env::consts::ARCH, &b"none"[..]);
     let mut config = Config::new(pool.clone(), target.clone(), Arc::new(catalog), agent, folder.join("engine"));
     config.providers.insert("simulated".to_owned(), Arc::new(Simulated::new()));
+    config.jobs = JOBS;
     let engine = Engine::start(config).await?;
     let control = engine.control();
 
     let text = document(fleet);
     let began = Instant::now();
-    control.apply(&text, NAME, &[], NAME).await?;
+    control.apply(&text, WHO, &[], WHO).await?;
     let commit = began.elapsed().as_secs_f64();
-    control.ask(Ask::Pause, NAME, None, NAME).await?;
+    control.ask(Ask::Pause, &fleet.name, None, WHO).await?;
     tell(&format!("committed in {commit:.2} s"));
-    while measure::nodes_up(&pool).await? < i64::from(fleet.nodes) {
+    while measure::nodes_up(&pool, &fleet.name).await? < i64::from(fleet.nodes) {
         sleep(LOOK).await;
     }
     let nodes_up = began.elapsed().as_secs_f64() - commit;
@@ -145,11 +151,11 @@ pub async fn run(
 
     let mark = measure::mark(&pool).await?;
     let began = Instant::now();
-    control.ask(Ask::Resume, NAME, None, NAME).await?;
-    until_active(&pool, &control, &mut tell).await?;
+    control.ask(Ask::Resume, &fleet.name, None, WHO).await?;
+    until_active(&pool, &control, &fleet.name, &mut tell).await?;
     let converge = began.elapsed().as_secs_f64();
     let began = Instant::now();
-    control.apply(&text, NAME, &[], NAME).await?;
+    control.apply(&text, WHO, &[], WHO).await?;
     let again = began.elapsed().as_secs_f64();
     drop(control);
     engine.stop().await;
@@ -181,22 +187,27 @@ pub async fn run(
 async fn until_active(
     pool: &engine_store::PgPool,
     control: &Control,
+    name: &str,
     tell: &mut impl FnMut(&str),
 ) -> Result<(), SimulateError> {
     let mut told = Instant::now();
     loop {
-        let Some(seen) = read::deployment(pool, NAME).await? else { return Err(SimulateError::Stuck("gone")) };
-        let counts = seen.deployment.counts;
+        let (stale, failed, active) = measure::counts(pool, name).await?;
         if told.elapsed() > Duration::from_secs(2) {
             told = Instant::now();
-            tell(&format!("{} active, {} failed", counts.active, counts.failed));
+            tell(&format!("{active} active, {failed} failed"));
         }
-        match seen.deployment.health {
-            Health::Active => return Ok(()),
-            Health::Failed if counts.ready + counts.running == 0 => {
-                control.ask(Ask::Retry, NAME, None, NAME).await?;
+        // Looking closer costs the database more than it takes to converge a few hundred node roles.
+        if stale == 0 || failed > 0 {
+            let Some(seen) = read::deployment(pool, name).await? else { return Err(SimulateError::Stuck("gone")) };
+            let counts = seen.deployment.counts;
+            match seen.deployment.health {
+                Health::Active => return Ok(()),
+                Health::Failed if counts.ready + counts.running == 0 => {
+                    control.ask(Ask::Retry, name, None, WHO).await?;
+                }
+                _ => {}
             }
-            _ => {}
         }
         sleep(LOOK).await;
     }
@@ -212,7 +223,7 @@ fn document(fleet: &Fleet) -> String {
         }
         script.insert(name(layer), line);
     }
-    json!({"deployment": NAME, "workload": "layers",
+    json!({"deployment": fleet.name, "workload": "layers",
            "nodes": {"all": {"provider": "simulated", "count": fleet.nodes, "with": {"script": script}}}})
     .to_string()
 }

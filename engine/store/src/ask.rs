@@ -60,7 +60,7 @@ pub async fn ask(
         .await
         .map_err(doing("looking for a deployment"))?;
     let Some(id) = id else { return Ok(Asked::NoDeployment) };
-    let Some(mut locked) = pass::lock(pool, DeploymentId(id), true).await? else { return Ok(Asked::NoDeployment) };
+    let Some(mut locked) = pass::lock(pool, DeploymentId(id)).await? else { return Ok(Asked::NoDeployment) };
     let places = places(&mut locked, node_role).await?;
     if node_role.is_some() && places.is_empty() {
         return Ok(Asked::NoNodeRole);
@@ -84,7 +84,7 @@ async fn places(locked: &mut Locked, node_role: Option<(&str, &str)>) -> Result<
         r#"select v.vertex_id, v.role, v.state, v.cause,
                   case when v.node_id = $2 then $3 else n.name end as "node!"
            from vertex v join node n using (node_id)
-           where v.deployment_id = $1 and v.state <> 'gone'
+           where v.deployment_id = $1 and not v.gone
                  and ($4::text is null or (case when v.node_id = $2 then $3 else n.name end = $4 and v.role = $5))
            order by 4, 2"#,
         locked.id.0,
@@ -128,7 +128,7 @@ async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<
     let change = locked.next_change().await?;
     let revision = locked.revision(&Revisions::default()).await?;
     let ids: Vec<VertexId> = failed.iter().map(|place| place.id).collect();
-    let hood = locked.hood(&ids, &revision.graph, false).await?;
+    let hood = locked.hood(&ids, &revision.graph).await?;
     let mut turn = Turn::new(&revision.graph, hood);
     let mut moved = Vec::new();
     for place in &failed {
@@ -170,7 +170,7 @@ async fn pause(
         .map_err(&failed)?;
     // Ready ones are held, held ones are let go.
     sqlx::query!(
-        "update vertex set wake = true where deployment_id = $1 and (state = 'ready' or cause = $2)",
+        "update vertex set wake = true where deployment_id = $1 and (ready or sought = $2)",
         locked.id.0,
         Cause::Paused.to_string()
     )

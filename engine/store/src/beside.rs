@@ -21,7 +21,7 @@ pub async fn begin_checks(
 ) -> Result<Vec<JobId>, StoreError> {
     let failed = doing("beginning checks");
     // Never in the way of a turn: whoever holds the deployment has more important things to do.
-    let Some(mut locked) = pass::lock(pool, deployment, false).await? else { return Ok(Vec::new()) };
+    let Some(mut locked) = pass::lock_if_free(pool, deployment).await? else { return Ok(Vec::new()) };
     let refused = sqlx::query!(
         r#"update drift f set due = false, verdict = 'unknown', job_id = null, diffs = '[]', checked_at = clock_timestamp(),
                   code = case when v.state = 'active' then 'node-not-ready' else 'not-active' end,
@@ -193,7 +193,7 @@ pub async fn empty(pool: &PgPool, engine: EngineId, node: NodeId) -> Result<Empt
         .map_err(&failed)?
         .flatten();
     let locked = match deployment {
-        Some(deployment) => pass::lock(pool, DeploymentId(deployment), true).await?,
+        Some(deployment) => pass::lock(pool, DeploymentId(deployment)).await?,
         None => None,
     };
     let Some(mut locked) = locked else { return Ok(Emptying::Done) };
@@ -212,7 +212,7 @@ pub async fn empty(pool: &PgPool, engine: EngineId, node: NodeId) -> Result<Empt
                select * from job where vertex_id = v.vertex_id and action = 'remove' and beside
                order by claimed_at desc limit 1
            ) r on true
-           where v.node_id = $1 and v.deployment_id = $2 and v.state <> 'gone' and v.goal = 'present'"#,
+           where v.node_id = $1 and v.deployment_id = $2 and not v.gone and v.goal = 'present'"#,
         node.0,
         locked.id.0
     )

@@ -78,7 +78,7 @@ pub async fn commit(pool: &PgPool, commit: &Commit) -> Result<Committed, StoreEr
         .map_err(&failed)?;
     let mut locked = match (existing, commit.seen) {
         (Some(id), Some(seen)) => {
-            let Some(locked) = pass::lock(pool, DeploymentId(id), true).await? else { return Ok(Committed::Moved) };
+            let Some(locked) = pass::lock(pool, DeploymentId(id)).await? else { return Ok(Committed::Moved) };
             if locked.revision != seen {
                 locked.roll_back().await?;
                 return Ok(Committed::Moved);
@@ -305,7 +305,7 @@ async fn settle(locked: &mut Locked, revision: &Revision, concerned: &Concerned,
     let failed = doing("moving what a revision concerns");
     let rows = sqlx::query!(
         "select vertex_id, role, n.name, v.node_id from vertex v join node n using (node_id)
-         where v.deployment_id = $1 and v.state <> 'gone'",
+         where v.deployment_id = $1 and not v.gone",
         locked.id.0
     )
     .fetch_all(&mut *locked.tx)
@@ -355,7 +355,7 @@ async fn settle(locked: &mut Locked, revision: &Revision, concerned: &Concerned,
         moves.extend(place(role, node).map(|id| (id, Event::Touch, why)));
     }
     let ids: Vec<VertexId> = moves.iter().map(|(id, ..)| *id).collect();
-    let hood = locked.hood(&ids, &revision.graph, false).await?;
+    let hood = locked.hood(&ids, &revision.graph).await?;
     let mut turn = Turn::new(&revision.graph, hood);
     for (id, what, why) in moves {
         if what == Event::Touch {
@@ -365,7 +365,8 @@ async fn settle(locked: &mut Locked, revision: &Revision, concerned: &Concerned,
         }
     }
     let written = turn.finish();
-    locked.write(&written, revision, None, by).await
+    locked.write(&written, revision, None, by).await?;
+    Ok(())
 }
 
 /// Writes an event about the deployment itself.

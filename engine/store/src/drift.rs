@@ -29,12 +29,12 @@ pub async fn ask(pool: &PgPool, name: &str, which: &Which, by: &str) -> Result<A
         .await
         .map_err(&failed)?;
     let Some(id) = id else { return Ok(Asked::NoDeployment) };
-    let Some(mut locked) = pass::lock(pool, DeploymentId(id), true).await? else { return Ok(Asked::NoDeployment) };
+    let Some(mut locked) = pass::lock(pool, DeploymentId(id)).await? else { return Ok(Asked::NoDeployment) };
     let rows = sqlx::query!(
         r#"with wanted as (
                select v.vertex_id, v.role, case when v.node_id = $3 then $4 else n.name end as node
                from vertex v join node n using (node_id)
-               where v.deployment_id = $1 and v.state <> 'gone' and v.goal = 'present' and v.role = any($2)),
+               where v.deployment_id = $1 and not v.gone and v.goal = 'present' and v.role = any($2)),
            asked as (
                insert into drift (vertex_id, deployment_id, due)
                select vertex_id, $1, true from wanted where $5::text is null or node = $5

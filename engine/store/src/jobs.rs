@@ -226,6 +226,11 @@ pub async fn is_held(pool: &PgPool, engine: EngineId, job: (JobId, i64)) -> Resu
     .map_err(doing("looking whether a job is ours"))
 }
 
+/// Does any of these inputs refer to a gathered value?
+pub fn refers(inputs: &Object) -> bool {
+    inputs.values().any(|input| pass::reference(input).is_some())
+}
+
 /// Puts gathered values where inputs refer to them.
 pub async fn resolve(pool: &PgPool, inputs: &mut Object) -> Result<(), StoreError> {
     let digests: BTreeSet<String> = inputs.values().filter_map(pass::reference).collect();

@@ -1,6 +1,7 @@
 //! Figures of a database under load, for the fleet simulator.
 
 use sqlx::PgPool;
+use time::OffsetDateTime;
 
 use crate::StoreError;
 use crate::error::doing;
@@ -9,6 +10,7 @@ use crate::error::doing;
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     event: i64,
+    at: OffsetDateTime,
     flushes: i64,
     bytes: i64,
 }
@@ -33,11 +35,13 @@ pub struct Since {
 /// Now.
 pub async fn mark(pool: &PgPool) -> Result<Mark, StoreError> {
     let (flushes, bytes) = wal(pool).await?;
-    let event = sqlx::query_scalar!(r#"select coalesce(max(seq), 0) as "seq!" from event"#)
-        .fetch_one(pool)
-        .await
-        .map_err(doing("counting events"))?;
-    Ok(Mark { event, flushes, bytes })
+    let last = sqlx::query!(
+        r#"select coalesce(max(seq), 0) as "seq!", clock_timestamp() as "at!: OffsetDateTime" from event"#
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("counting events"))?;
+    Ok(Mark { event: last.seq, at: last.at, flushes, bytes })
 }
 
 /// Everything since then.
@@ -53,7 +57,8 @@ pub async fn since(pool: &PgPool, mark: Mark) -> Result<Since, StoreError> {
     .map_err(&failed)?;
     let jobs = sqlx::query!(
         r#"select count(*) filter (where outcome = 'succeeded') as "succeeded!",
-                  count(*) filter (where outcome = 'failed') as "failed!" from job"#
+                  count(*) filter (where outcome = 'failed') as "failed!" from job where finished_at >= $1"#,
+        mark.at
     )
     .fetch_one(pool)
     .await
@@ -80,12 +85,30 @@ pub async fn since(pool: &PgPool, mark: Mark) -> Result<Since, StoreError> {
     })
 }
 
-/// Nodes that are up.
-pub async fn nodes_up(pool: &PgPool) -> Result<i64, StoreError> {
-    sqlx::query_scalar!(r#"select count(*) as "count!" from node where state = 'up'"#)
-        .fetch_one(pool)
-        .await
-        .map_err(doing("counting nodes"))
+/// Nodes of a deployment that are up.
+pub async fn nodes_up(pool: &PgPool, deployment: &str) -> Result<i64, StoreError> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from node n join deployment d using (deployment_id)
+           where n.state = 'up' and d.name = $1"#,
+        deployment
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("counting nodes"))
+}
+
+/// How many vertices of a deployment are stale, failed and active: what a turn keeps count of, and no more.
+pub async fn counts(pool: &PgPool, deployment: &str) -> Result<(i64, i64, i64), StoreError> {
+    let row = sqlx::query!(
+        r#"select coalesce(sum(stale), 0)::bigint as "stale!", coalesce(sum(failed), 0)::bigint as "failed!",
+                  coalesce(sum(active), 0)::bigint as "active!"
+           from tally t join deployment d using (deployment_id) where d.name = $1"#,
+        deployment
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("counting vertices"))?;
+    Ok((row.stale, row.failed, row.active))
 }
 
 async fn wal(pool: &PgPool) -> Result<(i64, i64), StoreError> {

@@ -97,7 +97,7 @@ pub async fn take(pool: &PgPool, engine: EngineId, limit: i64) -> Result<Vec<Nod
              where engine_id is null and (next_try_at is null or next_try_at <= clock_timestamp())
                    and (state in ('creating', 'joining', 'unreachable', 'leaving') or (rebuild and state = 'up')
                         or (deployment_id is not null and group_name is null and state not in ('virtual', 'gone')
-                            and not exists (select from vertex v where v.node_id = n.node_id and v.state <> 'gone')))
+                            and not exists (select from vertex v where v.node_id = n.node_id and not v.gone)))
              order by position nulls last, name
              limit $2 for update skip locked)
          returning node_id",
@@ -140,7 +140,7 @@ async fn rows(pool: &PgPool, ids: Option<&[Uuid]>, names: Option<&[String]>) -> 
                   deployment_id, state, rebuild, address, port, ssh_user, host_keys as "host_keys: Json<Vec<String>>",
                   incarnation, facts as "facts: Json<Object>", tries,
                   (deployment_id is not null and group_name is null
-                   and not exists (select from vertex v where v.node_id = n.node_id and v.state <> 'gone')) as "released!"
+                   and not exists (select from vertex v where v.node_id = n.node_id and not v.gone)) as "released!"
            from node n
            where ($1::uuid[] is null or node_id = any($1))
                  and ($2::text[] is null or (name = any($2) and state not in ('gone', 'virtual')))"#,
@@ -192,7 +192,7 @@ pub async fn change(
         .map_err(&failed)?
         .flatten();
     let locked = match deployment {
-        Some(deployment) => pass::lock(pool, DeploymentId(deployment), true).await?,
+        Some(deployment) => pass::lock(pool, DeploymentId(deployment)).await?,
         None => None,
     };
     let Some(mut locked) = locked else {
@@ -278,19 +278,16 @@ async fn record(
                             "reason": change.reason});
         event(&mut *tx, &format!("node.{}", change.state), deployment, node, by, detail).await?;
     }
-    sqlx::query!(
-        "update vertex set wake = true where node_id = $1 and state in ('blocked', 'ready') and not wake",
-        node.0
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(&failed)?;
+    sqlx::query!("update vertex set wake = true where node_id = $1 and ready and not wake", node.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
     if let Some(deployment) = deployment {
         let key = Cause::Node { node }.to_string();
         // A node that answers again, or does no more, counts in budgets.
         sqlx::query!(
             "update vertex set wake = true where deployment_id = $1 and not wake
-                    and (cause = $2 or cause like 'b:%' or cause like 'm:%')",
+                    and (sought = $2 or sought like 'b:%' or sought like 'm:%')",
             deployment,
             key
         )
@@ -311,7 +308,7 @@ pub async fn close_destroyed(pool: &PgPool) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query!(
         "update deployment d set state = 'gone', paused = false, changed_at = now()
          where state = 'destroying'
-               and not exists (select from vertex v where v.deployment_id = d.deployment_id and v.state <> 'gone')
+               and not exists (select from vertex v where v.deployment_id = d.deployment_id and not v.gone)
                and not exists (select from node n where n.deployment_id = d.deployment_id and n.state not in ('gone', 'virtual'))
          returning deployment_id, name"
     )

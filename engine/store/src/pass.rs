@@ -3,26 +3,25 @@
 //! Everything between [`lock`] and [`Locked::commit`] is one transaction. Nothing but Postgres is awaited in it.
 
 mod budgets;
+mod claims;
+mod load;
 mod rows;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use engine_core::document::Object;
-use engine_core::graph::{Graph, NodeName, RoleName};
-use engine_core::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};
-use engine_core::settle::turn::Wants;
-use engine_core::settle::{Hood, Scope, Tally};
-use serde_json::{Value, json};
+use engine_core::graph::{Graph, RoleName};
+use engine_core::id::{DeploymentId, NodeId, VertexId};
+use serde_json::Value;
 use sqlx::types::Json;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
+pub use claims::Finished;
 pub use rows::{load_near, load_nodes, load_role, load_vertices};
-pub use write::Finished;
 
 /// Channel on which engines are told that there may be work.
 pub const WORK: &str = "plinth_work";
@@ -79,8 +78,10 @@ pub struct Todo {
 /// Deployments in which something is to be judged or claimed.
 pub async fn with_work(pool: &PgPool) -> Result<Vec<DeploymentId>, StoreError> {
     let rows = sqlx::query_scalar!(
-        "select deployment_id as \"id!\" from vertex where wake
-         union select deployment_id from vertex where state = 'ready'"
+        "select deployment_id from deployment d
+         where state <> 'gone'
+               and (exists (select from vertex v where v.deployment_id = d.deployment_id and v.wake)
+                    or exists (select from vertex v where v.deployment_id = d.deployment_id and v.ready))"
     )
     .fetch_all(pool)
     .await
@@ -88,45 +89,105 @@ pub async fn with_work(pool: &PgPool) -> Result<Vec<DeploymentId>, StoreError> {
     Ok(rows.into_iter().map(DeploymentId).collect())
 }
 
-/// Takes a deployment's row, or `None` if another engine has it (and `wait` is not said) or it is not there.
-pub async fn lock(pool: &PgPool, id: DeploymentId, wait: bool) -> Result<Option<Locked>, StoreError> {
+/// Takes a deployment's row for a change from outside of turns, and waits for it. `None`: there is no such deployment.
+pub async fn lock(pool: &PgPool, id: DeploymentId) -> Result<Option<Locked>, StoreError> {
     let failed = doing("locking a deployment");
     let mut tx = pool.begin().await.map_err(&failed)?;
-    if !wait {
-        let free: Option<Uuid> = sqlx::query_scalar!(
-            "select deployment_id from deployment where deployment_id = $1 for no key update skip locked",
-            id.0
-        )
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(&failed)?;
-        if free.is_none() {
-            return Ok(None);
-        }
-    }
-    let row = sqlx::query!(
-        "select name, workload, state, paused, change, revision, virtual_node, on_drift
+    let row = sqlx::query_as!(
+        LockRow,
+        "select name, workload, state, paused, change, revision, virtual_node, on_drift, known_to
          from deployment where deployment_id = $1 for no key update",
         id.0
     )
     .fetch_optional(&mut *tx)
     .await
     .map_err(&failed)?;
-    Ok(row.map(|row| Locked {
-        tx,
-        id,
-        name: row.name,
-        workload: row.workload,
-        state: row.state,
-        paused: row.paused,
-        repairs: row.on_drift == "repair",
-        change: row.change,
-        revision: row.revision,
-        virtual_node: NodeId(row.virtual_node),
-    }))
+    let Some(row) = row else { return Ok(None) };
+    row.changed(tx, id).await.map(Some)
+}
+
+/// The same, but does not wait. `None`: somebody else has it, or it is not there.
+pub async fn lock_if_free(pool: &PgPool, id: DeploymentId) -> Result<Option<Locked>, StoreError> {
+    let failed = doing("locking a deployment");
+    let mut tx = pool.begin().await.map_err(&failed)?;
+    let Some(row) = free(&mut tx, id).await.map_err(&failed)? else { return Ok(None) };
+    row.changed(tx, id).await.map(Some)
+}
+
+async fn free(tx: &mut PgConnection, id: DeploymentId) -> Result<Option<LockRow>, sqlx::Error> {
+    sqlx::query_as!(
+        LockRow,
+        "select name, workload, state, paused, change, revision, virtual_node, on_drift, known_to
+         from deployment where deployment_id = $1 for no key update skip locked",
+        id.0
+    )
+    .fetch_optional(tx)
+    .await
+}
+
+/// Takes a deployment's row for a turn, or `None` if somebody else has it or it is not there. `turns`: whose; not the
+/// same after a restart. `true`: nobody changed anything since their last turn.
+pub async fn lock_for_turn(pool: &PgPool, id: DeploymentId, turns: Uuid) -> Result<Option<(Locked, bool)>, StoreError> {
+    let failed = doing("locking a deployment for a turn");
+    let mut tx = pool.begin().await.map_err(&failed)?;
+    let Some(row) = free(&mut tx, id).await.map_err(&failed)? else { return Ok(None) };
+    let known = row.known_to == Some(turns);
+    let mut locked = row.locked(tx, id);
+    if !known {
+        locked.known_to(Some(turns)).await?;
+    }
+    Ok(Some((locked, known)))
+}
+
+struct LockRow {
+    name: String,
+    workload: String,
+    state: String,
+    paused: bool,
+    change: i64,
+    revision: i32,
+    virtual_node: Uuid,
+    on_drift: String,
+    known_to: Option<Uuid>,
+}
+
+impl LockRow {
+    /// Locked for a change from outside of turns: what they saw, they load again.
+    async fn changed(self, tx: Transaction<'static, Postgres>, id: DeploymentId) -> Result<Locked, StoreError> {
+        let known = self.known_to.is_some();
+        let mut locked = self.locked(tx, id);
+        if known {
+            locked.known_to(None).await?;
+        }
+        Ok(locked)
+    }
+
+    fn locked(self, tx: Transaction<'static, Postgres>, id: DeploymentId) -> Locked {
+        Locked {
+            tx,
+            id,
+            name: self.name,
+            workload: self.workload,
+            state: self.state,
+            paused: self.paused,
+            repairs: self.on_drift == "repair",
+            change: self.change,
+            revision: self.revision,
+            virtual_node: NodeId(self.virtual_node),
+        }
+    }
 }
 
 impl Locked {
+    /// Whoever turns this deployment next and is not this one has to load anew what it saw before.
+    async fn known_to(&mut self, turns: Option<Uuid>) -> Result<(), StoreError> {
+        sqlx::query!("update deployment set known_to = $2 where deployment_id = $1", self.id.0, turns)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(doing("noting who changes a deployment"))?;
+        Ok(())
+    }
+
     /// The committed revision, from `known` if it was loaded before.
     pub async fn revision(&mut self, known: &Revisions) -> Result<Arc<Revision>, StoreError> {
         let key = (self.id, self.revision);
@@ -162,7 +223,7 @@ impl Locked {
         .await
         .map_err(&failed)?;
         let ready = sqlx::query_scalar!(
-            "select vertex_id from vertex where deployment_id = $1 and state = 'ready' limit $2",
+            "select vertex_id from vertex where deployment_id = $1 and ready limit $2",
             self.id.0,
             limit
         )
@@ -170,62 +231,6 @@ impl Locked {
         .await
         .map_err(&failed)?;
         Ok(Todo { woken: woken.into_iter().map(VertexId).collect(), ready: ready.into_iter().map(VertexId).collect() })
-    }
-
-    /// Which of these jobs run under this engine and fence, with their vertices. Others' reports are too late.
-    pub async fn mine(
-        &mut self,
-        engine: EngineId,
-        jobs: &[(JobId, i64)],
-    ) -> Result<HashMap<JobId, VertexId>, StoreError> {
-        let (ids, fences): (Vec<Uuid>, Vec<i64>) = jobs.iter().map(|(job, fence)| (job.0, *fence)).unzip();
-        let rows = sqlx::query!(
-            r#"select j.job_id, j.vertex_id from job j
-               join unnest($1::uuid[], $2::bigint[]) as r(job_id, fence) on r.job_id = j.job_id and r.fence = j.fence
-               where j.engine_id = $3 and j.finished_at is null and j.deployment_id = $4 for update of j"#,
-            &ids,
-            &fences,
-            engine.0,
-            self.id.0
-        )
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(doing("looking for the jobs of reports"))?;
-        Ok(rows.into_iter().map(|row| (JobId(row.job_id), VertexId(row.vertex_id))).collect())
-    }
-
-    /// The neighbourhood of some vertices: the virtual node whole, all tallies, and of their nodes as much as a turn
-    /// needs in which they report, are judged or claimed; all of it unless `near`.
-    pub async fn hood(&mut self, vertices: &[VertexId], graph: &Graph, near: bool) -> Result<Hood, StoreError> {
-        let ids: Vec<Uuid> = vertices.iter().map(|id| id.0).collect();
-        let rows = sqlx::query!("select distinct node_id, role from vertex where vertex_id = any($1)", &ids)
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(doing("loading a neighbourhood"))?;
-        let roles: BTreeSet<RoleName> = rows.iter().map(|row| row.role.clone()).collect();
-        let nodes: BTreeSet<NodeId> = rows.into_iter().map(|row| NodeId(row.node_id)).collect();
-        let mut hood = Hood {
-            paused: self.paused,
-            deployment: self.fields(),
-            virtual_node: Some(self.virtual_node),
-            tallies: self.tallies().await?,
-            budgets: self.budgets(graph).await?,
-            ..Hood::default()
-        };
-        let Some(scope) = near.then(|| Scope::of(graph, &roles)).flatten() else {
-            self.load_whole(&mut hood, nodes.into_iter().chain([self.virtual_node]).collect()).await?;
-            return Ok(hood);
-        };
-        self.load_whole(&mut hood, BTreeSet::from([self.virtual_node])).await?;
-        let ids: Vec<Uuid> = nodes.iter().filter(|id| **id != self.virtual_node).map(|id| id.0).collect();
-        for view in load_nodes(&mut self.tx, self.id, self.virtual_node, Some(&ids)).await? {
-            hood.nodes.insert(view.id, view);
-        }
-        for vertex in load_near(&mut self.tx, self.id, &ids, &scope).await? {
-            hood.add(vertex);
-        }
-        (hood.near, hood.scope) = (nodes, scope);
-        Ok(hood)
     }
 
     /// Begins another numbered change.
@@ -238,56 +243,6 @@ impl Locked {
         .await
         .map_err(doing("counting a change"))?;
         Ok(self.change)
-    }
-
-    /// Fields that wires may read as `deployment.FIELD`.
-    pub fn fields(&self) -> Object {
-        let Value::Object(fields) = json!({"name": self.name, "workload": self.workload}) else { return Object::new() };
-        fields
-    }
-
-    /// Adds nodes with all their vertices.
-    pub async fn load_whole(&mut self, hood: &mut Hood, nodes: BTreeSet<NodeId>) -> Result<(), StoreError> {
-        let ids: Vec<Uuid> = nodes.iter().map(|id| id.0).collect();
-        for view in load_nodes(&mut self.tx, self.id, self.virtual_node, Some(&ids)).await? {
-            hood.nodes.insert(view.id, view);
-        }
-        for vertex in load_vertices(&mut self.tx, self.id, &ids).await? {
-            hood.add(vertex);
-        }
-        hood.whole.extend(nodes);
-        Ok(())
-    }
-
-    /// Adds what a turn wants to see. Call [`engine_core::settle::Turn::loaded`] afterwards.
-    pub async fn load_wanted(&mut self, hood: &mut Hood, wants: &Wants) -> Result<(), StoreError> {
-        for role in &wants.roles {
-            for vertex in load_role(&mut self.tx, self.id, role).await? {
-                hood.add(vertex);
-            }
-        }
-        let named: BTreeSet<NodeName> = wants.whole.clone();
-        if !named.is_empty() || wants.nodes || !wants.roles.is_empty() {
-            for view in load_nodes(&mut self.tx, self.id, self.virtual_node, None).await? {
-                hood.nodes.entry(view.id).or_insert(view);
-            }
-            hood.all_nodes = true;
-        }
-        let whole: BTreeSet<NodeId> = hood.nodes.values().filter(|n| named.contains(&n.name)).map(|n| n.id).collect();
-        if !whole.is_empty() {
-            self.load_whole(hood, whole).await?;
-        }
-        Ok(())
-    }
-
-    async fn tallies(&mut self) -> Result<HashMap<RoleName, Tally>, StoreError> {
-        let rows =
-            sqlx::query!("select role, stale, failed, leaving, active from tally where deployment_id = $1", self.id.0)
-                .fetch_all(&mut *self.tx)
-                .await
-                .map_err(doing("loading tallies"))?;
-        let tally = |stale, failed, leaving, active| Tally { stale, failed, leaving, active };
-        Ok(rows.into_iter().map(|r| (r.role, tally(r.stale, r.failed, r.leaving, r.active))).collect())
     }
 
     /// Ends the transaction; everything written is in force then.

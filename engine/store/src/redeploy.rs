@@ -55,7 +55,7 @@ pub async fn redeploy(pool: &PgPool, wanted: &Redeploy) -> Result<Redeployed, St
         .await
         .map_err(&failed)?;
     let Some(id) = id else { return Ok(Redeployed::Moved) };
-    let Some(mut locked) = pass::lock(pool, DeploymentId(id), true).await? else { return Ok(Redeployed::Moved) };
+    let Some(mut locked) = pass::lock(pool, DeploymentId(id)).await? else { return Ok(Redeployed::Moved) };
     if locked.revision != wanted.seen || locked.state != "active" {
         locked.roll_back().await?;
         return Ok(Redeployed::Moved);
@@ -160,7 +160,7 @@ async fn arm(
     let generation = BTreeSet::from(["generation".to_owned()]);
     let readers: BTreeSet<(String, String)> =
         nodes.iter().flat_map(|node| readers_of_facts(&revision.graph, &node.name, &generation)).collect();
-    let hood = locked.hood(&ids, &revision.graph, false).await?;
+    let hood = locked.hood(&ids, &revision.graph).await?;
     // A whole redeploy is wide, as the first creation is; nodes by name leave the others serving.
     let at_once: BTreeSet<NodeId> = nodes.iter().map(|node| NodeId(node.id)).collect();
     if let Some(budget) = too_many(&revision.graph, &hood, &at_once).filter(|_| !wanted.whole) {

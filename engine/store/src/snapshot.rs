@@ -164,7 +164,7 @@ async fn seen(
                order by claimed_at desc limit 1
            ) j on true
            left join content c on c.hash = j.content
-           where v.deployment_id = $1 and v.state <> 'gone'"#,
+           where v.deployment_id = $1 and not v.gone"#,
         id.0
     )
     .fetch_all(&mut *connection)

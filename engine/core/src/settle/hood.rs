@@ -1,6 +1,8 @@
 //! The neighbourhood that a judgement needs, as loaded by the store.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -178,14 +180,14 @@ pub struct Hood {
     pub nodes: HashMap<NodeId, NodeView>,
     /// Nodes all of whose vertices are loaded.
     pub whole: BTreeSet<NodeId>,
-    /// Nodes of which as much is loaded as the scope says.
-    pub near: BTreeSet<NodeId>,
-    /// What is loaded of [`Self::near`].
-    pub scope: Scope,
+    /// Nodes of which as much is loaded as a scope says.
+    pub near: HashMap<NodeId, Arc<Scope>>,
     /// Id of the virtual node. Its vertices are always loaded.
     pub virtual_node: Option<NodeId>,
     /// Loaded vertices.
     pub vertices: HashMap<VertexId, Vertex>,
+    /// Loaded vertices by what held them when it was last looked: some may be held by something else by now.
+    pub held: HashMap<Cause, Vec<VertexId>>,
     /// Where they stand.
     pub place: HashMap<RoleName, HashMap<NodeId, VertexId>>,
     /// Tallies of all roles of the deployment.
@@ -201,8 +203,34 @@ pub struct Hood {
 impl Hood {
     /// Adds a vertex, unless it is there already: what a turn has moved is not overwritten.
     pub fn add(&mut self, vertex: Vertex) {
-        self.place.entry(vertex.role.clone()).or_default().insert(vertex.node, vertex.id);
-        self.vertices.entry(vertex.id).or_insert(vertex);
+        let Entry::Vacant(free) = self.vertices.entry(vertex.id) else { return };
+        if let Some(cause) = &vertex.cause {
+            self.held.entry(cause.clone()).or_default().push(vertex.id);
+        }
+        match self.place.get_mut(&vertex.role) {
+            Some(places) => places.insert(vertex.node, vertex.id),
+            None => self.place.entry(vertex.role.clone()).or_default().insert(vertex.node, vertex.id),
+        };
+        free.insert(vertex);
+    }
+
+    /// Takes in that these were woken.
+    pub fn woken(&mut self, vertices: &[VertexId]) {
+        for id in vertices {
+            if let Some(vertex) = self.vertices.get_mut(id) {
+                vertex.wake = true;
+            }
+        }
+    }
+
+    /// Takes out a vertex that is gone: it is not loaded again.
+    pub(super) fn forget(&mut self, id: VertexId) {
+        if let Some(vertex) = self.vertices.remove(&id)
+            && let Some(places) = self.place.get_mut(&vertex.role)
+            && places.get(&vertex.node) == Some(&id)
+        {
+            places.remove(&vertex.node);
+        }
     }
 
     /// The vertex of a role on a node, if it is loaded.
@@ -222,7 +250,8 @@ impl Hood {
 
     /// Is everything loaded that judging this vertex looks at on its node?
     pub fn can_judge(&self, graph: &Graph, vertex: &Vertex) -> bool {
-        self.is_whole(vertex.node) || (self.near.contains(&vertex.node) && self.scope.covers(graph, &vertex.role))
+        let near = || self.near.get(&vertex.node).is_some_and(|scope| scope.covers(graph, &vertex.role));
+        self.is_whole(vertex.node) || near()
     }
 
     /// Are all vertices of this node loaded?

@@ -58,11 +58,9 @@ pub fn judge(graph: &Graph, hood: &Hood, vertex: &Vertex) -> Verdict {
         // A role that no revision knows any more can only leave.
         return Verdict::Go(Frozen::default());
     };
-    if let Some(cause) = standing(hood, vertex, role) {
-        return Verdict::Hold(cause);
-    }
+    // What is above comes first: of all that a node or a pause holds, only the uppermost need be woken when it is over.
     if vertex.phase.goal == Goal::Absent {
-        return match leaver::held(graph, hood, vertex) {
+        return match leaver::held(graph, hood, vertex).or_else(|| standing(hood, vertex, role)) {
             Some(cause) => Verdict::Hold(cause),
             None => {
                 let frozen = Frozen { values: leaver::inputs(graph, hood, vertex), ..Frozen::default() };
@@ -73,7 +71,8 @@ pub fn judge(graph: &Graph, hood: &Hood, vertex: &Vertex) -> Verdict {
     if let Some(node) = unseen_choice(hood, role) {
         return Verdict::LoadNode(node);
     }
-    if let Some(cause) = above(hood, vertex, role).or_else(|| before(hood, vertex, role)) {
+    let above = above(hood, vertex, role).or_else(|| before(hood, vertex, role));
+    if let Some(cause) = above.or_else(|| standing(hood, vertex, role)) {
         return Verdict::Hold(cause);
     }
     match &role.kind {
@@ -191,6 +190,9 @@ fn above(hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Option<Cause> {
 }
 
 pub(super) fn stale_at(hood: &Hood, role: &str, node: NodeId) -> Option<Cause> {
+    if hood.tally(role).stale == 0 {
+        return None;
+    }
     hood.at(role, node).filter(|vertex| vertex.phase.holds_readers()).map(|vertex| Cause::Vertex { vertex: vertex.id })
 }
 

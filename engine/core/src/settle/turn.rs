@@ -18,7 +18,7 @@ use super::judge::{first_active, moves};
 use super::{Cause, Frozen, Hood, Tally, Verdict, Vertex, judge};
 use crate::digest;
 use crate::document::{At, Object, OnChange, differing};
-use crate::graph::{Graph, Kind, RoleName};
+use crate::graph::{Edge, Graph, Kind, Pairing, RoleName};
 use crate::id::{JobId, NodeId, VertexId};
 use crate::state::{Event, Goal, Phase, State, next};
 
@@ -32,8 +32,6 @@ pub struct Turn<'g> {
     queue: BTreeSet<(usize, bool, VertexId)>,
     waiting: BTreeSet<VertexId>,
     touches: Vec<(RoleName, i64, String)>,
-    /// Loaded vertices by what held them when it was last looked: some may be held by something else by now.
-    held: HashMap<Cause, Vec<VertexId>>,
     /// Who held of which budget when the turn began.
     tokens: BTreeMap<(String, NodeId), Token>,
     /// Nodes of which it is to be counted again what they hold, and budgets of which somebody may be waiting in vain.
@@ -49,9 +47,8 @@ impl<'g> Turn<'g> {
     /// Begins a turn over a loaded neighbourhood.
     pub fn new(graph: &'g Graph, hood: Hood) -> Self {
         let rank = graph.order.iter().enumerate().map(|(rank, name)| (name.as_str(), rank)).collect();
-        let any_soft = graph.roles.values().any(|role| role.parents.iter().any(crate::graph::Edge::is_soft));
+        let any_soft = graph.roles.values().any(|role| role.parents.iter().any(Edge::is_soft));
         Self {
-            held: held(&hood),
             tokens: budgets::tokens(&hood),
             recount: BTreeSet::new(),
             moved_budgets: BTreeSet::new(),
@@ -86,7 +83,7 @@ impl<'g> Turn<'g> {
     fn succeed(&mut self, id: VertexId, was: Phase, outputs: Object) {
         let job = self.vertex(id).job;
         if !was.applying {
-            self.moved(id, Event::Done, json!({"job": job, "action": "remove"}));
+            self.moved_by(id, Event::Done, job, json!({"action": "remove"}));
             self.vertex(id).job = None;
             return;
         }
@@ -101,7 +98,7 @@ impl<'g> Turn<'g> {
         vertex.anew = false;
         vertex.job = None;
         let changed = differing(&before, &vertex.outputs);
-        self.moved(id, Event::Done, json!({"job": job, "action": "apply", "outputs_changed": changed}));
+        self.moved_by(id, Event::Done, job, json!({"action": "apply", "outputs_changed": changed}));
         self.touch_readers(id, &changed, since);
     }
 
@@ -111,8 +108,8 @@ impl<'g> Turn<'g> {
         vertex.failed = vertex.frozen.take();
         vertex.code = Some(failure.code.clone());
         let action = if was.applying { "apply" } else { "remove" };
-        let detail = json!({"job": job, "action": action, "code": failure.code, "message": failure.message});
-        self.moved(id, Event::Fail, detail);
+        let detail = json!({"action": action, "code": failure.code, "message": failure.message});
+        self.moved_by(id, Event::Fail, job, detail);
     }
 
     /// Queues vertices for judgement.
@@ -158,7 +155,6 @@ impl<'g> Turn<'g> {
     pub fn loaded(&mut self, roles: BTreeSet<RoleName>, all_nodes: bool) {
         self.hood.all_of.extend(roles);
         self.hood.all_nodes |= all_nodes;
-        self.held = held(&self.hood);
         for id in std::mem::take(&mut self.waiting) {
             self.enqueue(id);
         }
@@ -210,7 +206,7 @@ impl<'g> Turn<'g> {
         }
         let key = cause.to_string();
         vertex.cause = Some(cause.clone());
-        self.held.entry(cause).or_default().push(id);
+        self.hood.held.entry(cause).or_default().push(id);
         self.moved(id, Event::Hold, json!({"cause": key}));
         self.let_go(id);
     }
@@ -332,15 +328,27 @@ impl<'g> Turn<'g> {
             vertex.kept = ignored;
         }
         let digest = frozen.digest.clone();
-        self.moved(id, Event::Claim, json!({"job": job, "digest": digest, "node": node}));
-        self.written.claims.push(Claim { job, vertex: id, remove, node, frozen, changed });
+        self.moved_by(id, Event::Claim, Some(job), json!({"digest": digest, "node": node}));
+        let vertex = &self.hood.vertices[&id];
+        let place = self.hood.nodes.get(&vertex.node).map(|node| node.name.clone()).unwrap_or_default();
+        let (role, attempt) = (vertex.role.clone(), vertex.attempts);
+        self.written.claims.push(Claim { job, vertex: id, role, place, attempt, remove, node, frozen, changed });
     }
 
     /// Ends the turn.
-    pub fn finish(mut self) -> Written {
-        // What could not be judged for want of rows is judged by the next turn.
-        for id in std::mem::take(&mut self.waiting) {
-            self.vertex(id).wake = true;
+    pub fn finish(self) -> Written {
+        self.finish_and_keep().0
+    }
+
+    /// Ends the turn. Its neighbourhood is as the rows are once what was written is in force, but for those that are
+    /// woken by their cause ([`Hood::woken`]).
+    pub fn finish_and_keep(mut self) -> (Written, Hood) {
+        // What could not be judged for want of rows, or is not judged by this kind of turn, is judged by the next one.
+        let queued = std::mem::take(&mut self.queue).into_iter().map(|(.., id)| id);
+        for id in std::mem::take(&mut self.waiting).into_iter().chain(queued) {
+            if matches!(self.hood.vertices[&id].phase.state, State::Blocked | State::Ready) {
+                self.vertex(id).wake = true;
+            }
         }
         self.written.tallies.retain(|_, tally| !tally.is_zero());
         for role in self.written.tallies.keys() {
@@ -356,8 +364,25 @@ impl<'g> Turn<'g> {
             }
         }
         self.count_budgets();
+        self.written.sought = self.changed.iter().copied().filter(|id| self.is_sought(*id)).collect();
         self.written.vertices = self.changed.iter().map(|id| self.hood.vertices[id].clone()).collect();
-        self.written
+        for vertex in self.written.vertices.iter().filter(|vertex| vertex.is_gone()) {
+            self.hood.forget(vertex.id);
+        }
+        (self.written, self.hood)
+    }
+
+    /// Is this vertex held by something that is moved without having it at hand? A hard parent on its own node is
+    /// never moved by a turn that has not loaded its children there.
+    fn is_sought(&self, id: VertexId) -> bool {
+        let vertex = &self.hood.vertices[&id];
+        let Some(cause) = &vertex.cause else { return false };
+        let (Cause::Vertex { vertex: by }, Some(role)) = (cause, self.graph.roles.get(&vertex.role)) else {
+            return true;
+        };
+        let Some(by) = self.hood.vertices.get(by).filter(|by| by.node == vertex.node) else { return true };
+        let holds = |edge: &Edge| edge.parent == by.role && edge.pairing == Pairing::Same && !edge.is_soft();
+        !role.parents.iter().any(holds)
     }
 
     fn rank_of(&self, role: &str) -> usize {
@@ -387,8 +412,12 @@ impl<'g> Turn<'g> {
         }
     }
 
-    /// Applies an event that the table allows, with its event row, tallies and wake-ups.
     fn moved(&mut self, id: VertexId, event: Event, detail: Value) {
+        self.moved_by(id, event, None, detail);
+    }
+
+    /// Applies an event that the table allows, with its event row, tallies and wake-ups.
+    fn moved_by(&mut self, id: VertexId, event: Event, job: Option<JobId>, detail: Value) {
         let vertex = self.vertex(id);
         let before = vertex.phase;
         let after = next(before, event).expect("the turn asks only for what the table allows");
@@ -410,7 +439,7 @@ impl<'g> Turn<'g> {
         self.hood.tallies.entry(role.clone()).or_default().shift(was, is);
         self.written.tallies.entry(role.clone()).or_default().shift(was, is);
         if before.state != after.state || before.goal != after.goal {
-            self.written.events.push(Moved { vertex: id, event, from: before.state, to: after.state, detail });
+            self.written.events.push(Moved { vertex: id, event, from: before.state, to: after.state, job, detail });
         }
         let rests = !after.is_stale() || (before.goal != after.goal);
         if rests && before.is_stale() {
@@ -453,22 +482,13 @@ impl<'g> Turn<'g> {
     }
 
     fn wake_loaded(&mut self, cause: &Cause) {
-        for id in self.held.remove(cause).unwrap_or_default() {
-            if self.hood.vertices[&id].cause.as_ref() == Some(cause) {
+        for id in self.hood.held.remove(cause).unwrap_or_default() {
+            // One that is gone by now is not there any more.
+            if self.hood.vertices.get(&id).is_some_and(|vertex| vertex.cause.as_ref() == Some(cause)) {
                 self.enqueue(id);
                 // It may be held by the same again.
-                self.held.entry(cause.clone()).or_default().push(id);
+                self.hood.held.entry(cause.clone()).or_default().push(id);
             }
         }
     }
-}
-
-fn held(hood: &Hood) -> HashMap<Cause, Vec<VertexId>> {
-    let mut held: HashMap<Cause, Vec<VertexId>> = HashMap::new();
-    for vertex in hood.vertices.values() {
-        if let Some(cause) = &vertex.cause {
-            held.entry(cause.clone()).or_default().push(vertex.id);
-        }
-    }
-    held
 }

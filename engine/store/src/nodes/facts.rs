@@ -32,7 +32,7 @@ pub(super) async fn touch_readers(
     let ids: Vec<Uuid> = sqlx::query_scalar!(
         "select v.vertex_id from vertex v join node n using (node_id)
          join unnest($2::text[], $3::text[]) as r(role, node) on r.role = v.role and r.node = n.name
-         where v.deployment_id = $1 and v.state <> 'gone'",
+         where v.deployment_id = $1 and not v.gone",
         locked.id.0,
         &roles,
         &nodes
@@ -45,11 +45,12 @@ pub(super) async fn touch_readers(
     }
     locked.next_change().await?;
     let ids: Vec<VertexId> = ids.into_iter().map(VertexId).collect();
-    let mut turn = Turn::new(&revision.graph, locked.hood(&ids, &revision.graph, false).await?);
+    let mut turn = Turn::new(&revision.graph, locked.hood(&ids, &revision.graph).await?);
     let why = json!({"facts": facts, "of": node});
     for id in ids {
         turn.touch(id, locked.change, &why);
     }
     let written = turn.finish();
-    locked.write(&written, &revision, None, by).await
+    locked.write(&written, &revision, None, by).await?;
+    Ok(())
 }

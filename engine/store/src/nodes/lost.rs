@@ -37,7 +37,7 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     .map_err(&failed)?;
     let Some(found) = found else { return Ok(Lost::Unknown) };
     let Some(deployment) = found.deployment_id else { return Ok(Lost::Unused) };
-    let Some(mut locked) = pass::lock(pool, DeploymentId(deployment), true).await? else { return Ok(Lost::Unused) };
+    let Some(mut locked) = pass::lock(pool, DeploymentId(deployment)).await? else { return Ok(Lost::Unused) };
     // Nobody speaks to it any more; a machine of our own is still to be taken away.
     let row = sqlx::query!(
         r#"update node set standing = 'lost', group_name = null, engine_id = null, next_try_at = null, tries = 0,
@@ -80,7 +80,7 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     locked.next_change().await?;
     let (gone, readers) = (ids(gone), ids(readers));
     let all: Vec<VertexId> = gone.iter().chain(&readers).copied().collect();
-    let mut turn = Turn::new(&revision.graph, locked.hood(&all, &revision.graph, false).await?);
+    let mut turn = Turn::new(&revision.graph, locked.hood(&all, &revision.graph).await?);
     let why = json!({"lost": name, "by": by});
     for id in &gone {
         if let Err(illegal) = turn.event(*id, Event::Lost, locked.change, why.clone()) {

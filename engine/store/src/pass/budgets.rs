@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine_core::graph::Graph;
-use engine_core::id::NodeId;
+use engine_core::id::{NodeId, VertexId};
 use engine_core::settle::allowance::{Allowance, Token};
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ impl Locked {
                  where n.deployment_id = $1
                        and ((n.state not in ('up', 'virtual', 'gone') or n.standing <> 'in')
                             and exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
-                                        and v.role = any($2) and v.serving and v.state <> 'gone')
+                                        and v.role = any($2) and v.serving and not v.gone)
                             or exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
                                         and v.role = any($2) and v.goal = 'present' and v.anew)
                             and (n.state not in ('up', 'virtual')
@@ -61,7 +61,7 @@ impl Locked {
                        and exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
                                    and v.role = any($3) and v.state in ('ready', 'running', 'failed'))
                        and not exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
-                                       and v.role = any($3) and v.serving and v.state <> 'gone')",
+                                       and v.role = any($3) and v.serving and not v.gone)",
                 self.id.0,
                 &founders,
                 &roles
@@ -112,11 +112,12 @@ impl Locked {
     }
 
     /// Wakes so many of those that wait for a budget: repairs first, then by name of their node.
-    pub(super) async fn wake_some(&mut self, free: &BTreeMap<String, usize>) -> Result<(), StoreError> {
+    pub(super) async fn wake_some(&mut self, free: &BTreeMap<String, usize>) -> Result<Vec<VertexId>, StoreError> {
+        let mut all = Vec::new();
         for (cause, count) in free {
             let woken: Vec<Uuid> = sqlx::query_scalar!(
                 "select v.vertex_id from vertex v join node n using (node_id)
-                 where v.deployment_id = $1 and v.cause = $2 and not v.wake
+                 where v.deployment_id = $1 and v.sought = $2 and not v.wake
                  order by v.code is null, n.name, v.role limit $3",
                 self.id.0,
                 cause,
@@ -132,7 +133,8 @@ impl Locked {
                 .execute(&mut *self.tx)
                 .await
                 .map_err(doing("waking who waits for a budget"))?;
+            all.extend(woken.into_iter().map(VertexId));
         }
-        Ok(())
+        Ok(all)
     }
 }

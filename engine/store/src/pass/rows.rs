@@ -98,7 +98,7 @@ macro_rules! rows {
                       wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
                       kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, anew, job_id, content,
                       approved, attempts, code
-               from vertex where deployment_id = $1 and state <> 'gone' and "# + $which,
+               from vertex where deployment_id = $1 and not gone and "# + $which,
             $($value),*
         )
     };

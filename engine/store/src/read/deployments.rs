@@ -104,7 +104,7 @@ async fn exports(connection: &mut PgConnection, id: Uuid, exports: Exports) -> R
            from unnest($2::text[], $3::text[], $4::text[]) as e(name, role, output)
            join deployment d on d.deployment_id = $1
            join revision r on r.deployment_id = d.deployment_id and r.number = d.revision
-           join vertex v on v.deployment_id = $1 and v.role = e.role and v.node_id = d.virtual_node and v.state <> 'gone'
+           join vertex v on v.deployment_id = $1 and v.role = e.role and v.node_id = d.virtual_node and not v.gone
            where not coalesce((r.graph #>> array['roles', e.role, 'outputs', e.output, 'secret'])::boolean, true)"#,
         id,
         &names,
@@ -143,11 +143,11 @@ async fn rows(
                   coalesce(t.leaving, 0)::bigint as "leaving!", coalesce(t.active, 0)::bigint as "active!",
                   coalesce(o.running, 0) as "running!",
                   (select count(*) from vertex v
-                   where v.deployment_id = d.deployment_id and v.state = 'ready' and v.goal = 'present'
+                   where v.deployment_id = d.deployment_id and v.ready and v.goal = 'present'
                          and v.role not like '% %') as "ready!",
                   n.broken or (coalesce(t.leaving, 0) > 0 and exists (
-                      select from vertex v where v.deployment_id = d.deployment_id and v.since is not null
-                             and v.goal = 'absent' and v.state = 'failed')) as "broken!"
+                      select from vertex v
+                      where v.deployment_id = d.deployment_id and v.broken and v.goal = 'absent')) as "broken!"
            from deployment d
            left join open o on o.deployment_id = d.deployment_id
            cross join lateral (

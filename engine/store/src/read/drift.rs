@@ -29,7 +29,7 @@ pub async fn drift(pool: &PgPool, name: &str) -> Result<Option<DriftReport>, Sto
            join vertex v using (vertex_id)
            join node n using (node_id)
            left join job j on j.job_id = f.job_id
-           where f.deployment_id = $1 and v.state <> 'gone'
+           where f.deployment_id = $1 and not v.gone
            order by 1, 2"#,
         known.deployment_id,
         known.virtual_node,

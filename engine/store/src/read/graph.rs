@@ -24,7 +24,7 @@ pub async fn graph(pool: &PgPool, name: &str) -> Result<Option<(Graph, States)>,
     let Some(row) = row else { return Ok(None) };
     let vertices = sqlx::query!(
         r#"select v.role, v.state, case when n.state = 'virtual' then $2 else n.name end as "node!"
-           from vertex v join node n using (node_id) where v.deployment_id = $1 and v.state <> 'gone'"#,
+           from vertex v join node n using (node_id) where v.deployment_id = $1 and not v.gone"#,
         row.deployment_id,
         VIRTUAL
     )

@@ -90,7 +90,7 @@ macro_rules! rows {
                           (select l.message from job l where l.vertex_id = v.vertex_id and not l.beside order by l.claimed_at desc limit 1)
                       end as message
                from vertex v join node n on n.node_id = v.node_id left join job j on j.job_id = v.job_id
-               where v.state <> 'gone' and "# + $which,
+               where not v.gone and "# + $which,
             VIRTUAL,
             $($value),*
         )

@@ -39,6 +39,12 @@ pub struct Claim {
     pub job: JobId,
     /// The vertex.
     pub vertex: VertexId,
+    /// Its role.
+    pub role: RoleName,
+    /// Name of the node that it stands on.
+    pub place: NodeName,
+    /// Which attempt of its vertex, from 1.
+    pub attempt: i32,
     /// Apply or remove.
     pub remove: bool,
     /// The node it is performed on.
@@ -60,7 +66,9 @@ pub struct Moved {
     pub from: State,
     /// After.
     pub to: State,
-    /// Job, code, cause, changed outputs: whatever explains it.
+    /// The job that it is about.
+    pub job: Option<JobId>,
+    /// Code, cause, changed outputs: whatever explains it.
     pub detail: Value,
 }
 
@@ -89,7 +97,10 @@ pub struct Written {
     pub vertices: Vec<Vertex>,
     /// Events, in order.
     pub events: Vec<Moved>,
-    /// Vertices held by one of these causes are to be woken.
+    /// Of these vertices the ones whose cause is the only way to find them. Whoever moves what holds the others has
+    /// them at hand.
+    pub sought: BTreeSet<VertexId>,
+    /// Vertices held by one of these causes are to be woken, as far as they are found by it.
     pub wake: BTreeSet<String>,
     /// What nodes hold of budgets from now on; nothing is given back.
     pub tokens: BTreeMap<(String, NodeId), Option<Token>>,
