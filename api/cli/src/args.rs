@@ -3,7 +3,6 @@
 mod local;
 mod nodes;
 mod second_day;
-
 mod simulate;
 
 use std::net::SocketAddr;
@@ -12,11 +11,11 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
-pub(crate) use simulate::Simulate;
 
 pub(crate) use local::{DatabaseAt, DatabaseCommand, LabCommand};
 pub(crate) use nodes::NodeCommand;
 pub(crate) use second_day::{Drift, History, Redeploy};
+pub(crate) use simulate::Simulate;
 
 const EXITS: &str = "Exit codes:\n  0 ok   1 failed   2 wrong usage   3 not found   4 conflict   5 timed out waiting   \
                      6 not let in\n\nThe engine is found by --endpoint and --token, or PLINTH_ENDPOINT and \
