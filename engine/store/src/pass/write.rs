@@ -96,7 +96,7 @@ impl Locked {
                          $23::text[], $24::text[], $25::text[], $26::bool[])
                   as u(vertex_id, state, goal, armed, touched, rebound, applying, started, since, cause, sought, wake,
                        paused, applied, failed, frozen, read, kept, outputs, serving, job_id, attempts, code, content,
-                       approved)
+                       approved, anew)
              where v.vertex_id = u.vertex_id",
             &each(vertices, |v| v.id.0),
             &each(vertices, |v| v.phase.state.as_str()) as &[&str],
