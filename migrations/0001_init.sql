@@ -162,6 +162,7 @@ create index vertex_woken on vertex (deployment_id) where wake;
 create index vertex_ready on vertex (deployment_id) where ready;
 create index vertex_broken on vertex (deployment_id) where broken;
 create index vertex_sought on vertex (deployment_id, sought) where sought is not null;
+create index vertex_anew on vertex (deployment_id) where anew;
 create index vertex_of_node on vertex (node_id, deployment_id);
 
 -- Nodes that hold of a budget: they are out of service, or are about to be.

@@ -11,8 +11,12 @@ use crate::document::Budget;
 use crate::graph::{Founders, Graph, GraphRole, NodeName, RoleName};
 
 /// Fills in [`GraphRole::takes`]: the budgets that a role disrupts, with those of its descendants on the same node. A
-/// node takes them all at once, so that two nodes never hold what the other waits for.
-pub(crate) fn derive(roles: &mut BTreeMap<RoleName, GraphRole>, budgets: &BTreeMap<String, Budget>) {
+/// node takes them all at once, so that two nodes never hold what the other waits for. Returns on how many nodes a role
+/// stands that disrupts a budget, for [`Graph::members`].
+pub(crate) fn derive(
+    roles: &mut BTreeMap<RoleName, GraphRole>,
+    budgets: &BTreeMap<String, Budget>,
+) -> BTreeMap<String, usize> {
     let own: BTreeMap<RoleName, BTreeSet<String>> = roles
         .values()
         .map(|role| (role.name.clone(), role.disrupts.iter().filter(|name| budgets.contains_key(*name)).cloned()))
@@ -30,6 +34,10 @@ pub(crate) fn derive(roles: &mut BTreeMap<RoleName, GraphRole>, budgets: &BTreeM
     for (name, takes) in takes {
         roles.get_mut(&name).expect("a name of these roles").takes = takes;
     }
+    let nodes = |budget: &String| -> BTreeSet<&NodeName> {
+        roles.values().filter(|role| role.disrupts.contains(budget)).flat_map(|role| &role.bound).collect()
+    };
+    budgets.keys().map(|budget| (budget.clone(), nodes(budget).len())).collect()
 }
 
 /// Fills in [`Graph::founders`]: while nothing of a budget serves, all its roles and nodes are founders; once something
@@ -39,7 +47,7 @@ pub fn found(old: Option<&Graph>, new: &mut Graph, serves: impl Fn(&str, &str) -
     for budget in new.budgets.keys() {
         let takes = |role: &&GraphRole| role.takes.contains(budget);
         let roles = new.roles.values().filter(takes).map(|role| role.name.clone()).collect();
-        let mut founding = Founders { roles, nodes: new.members(budget) };
+        let mut founding = Founders { roles, nodes: new.members_of(budget) };
         let served =
             |old: &&Graph| old.disruptors(budget).any(|role| role.bound.iter().any(|node| serves(&role.name, node)));
         if let Some(old) = old.filter(served) {
@@ -60,7 +68,7 @@ impl Graph {
     }
 
     /// Nodes on which a role that disrupts this budget is bound.
-    pub fn members(&self, budget: &str) -> BTreeSet<NodeName> {
+    fn members_of(&self, budget: &str) -> BTreeSet<NodeName> {
         self.disruptors(budget).flat_map(|role| role.bound.iter().cloned()).collect()
     }
 }

@@ -166,7 +166,7 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
     let nodes: BTreeMap<NodeName, GraphNode> =
         input.nodes.iter().map(|(name, node)| (name.clone(), GraphNode { group: node.group.clone() })).collect();
     above::derive(&mut roles, &order, &nodes);
-    crate::budget::derive(&mut roles, &workload.budgets);
+    let members = crate::budget::derive(&mut roles, &workload.budgets);
     let graph = Graph {
         deployment: document.deployment.clone(),
         workload: workload.workload.clone(),
@@ -174,6 +174,7 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
         roles,
         order,
         budgets: workload.budgets.clone(),
+        members,
         founders: BTreeMap::new(),
         policy: document.policy.clone(),
         exports,

@@ -48,6 +48,9 @@ pub struct Graph {
     pub order: Vec<RoleName>,
     /// Budgets of the workload.
     pub budgets: BTreeMap<String, Budget>,
+    /// By budget the number of nodes on which a role stands that disrupts it.
+    #[serde(default)]
+    pub members: BTreeMap<String, usize>,
     /// By budget what it began with.
     #[serde(default)]
     pub founders: BTreeMap<String, Founders>,

@@ -200,7 +200,7 @@ impl Control {
     /// There is no such node, or no deployment uses it.
     pub async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal> {
         match nodes::lose(&self.shared.pool, name, &self.shared.revisions, by).await.map_err(store)? {
-            Lost::Done(_) => {
+            Lost::Done => {
                 self.shared.hint();
                 Ok(())
             }

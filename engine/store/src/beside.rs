@@ -184,20 +184,11 @@ pub enum Emptying {
 }
 
 /// Goes on with emptying a node: removes what stands on it one by one, children before parents, by the content and inputs
-/// of the last attempt.
-pub async fn empty(pool: &PgPool, engine: EngineId, node: NodeId) -> Result<Emptying, StoreError> {
+/// of the last attempt. `known`: revisions at hand.
+pub async fn empty(pool: &PgPool, engine: EngineId, node: NodeId, known: &Revisions) -> Result<Emptying, StoreError> {
     let failed = doing("emptying a node");
-    let deployment = sqlx::query_scalar!("select deployment_id from node where node_id = $1", node.0)
-        .fetch_optional(pool)
-        .await
-        .map_err(&failed)?
-        .flatten();
-    let locked = match deployment {
-        Some(deployment) => pass::lock(pool, DeploymentId(deployment)).await?,
-        None => None,
-    };
-    let Some(mut locked) = locked else { return Ok(Emptying::Done) };
-    let revision = locked.revision(&Revisions::default()).await?;
+    let Some(mut locked) = pass::lock_of_node(pool, node).await? else { return Ok(Emptying::Done) };
+    let revision = locked.revision(known).await?;
     let mut rows = sqlx::query!(
         r#"select v.vertex_id, v.role, a.job_id as applied, r.finished_at is null and r.claimed_at > a.claimed_at as "runs?",
                   r.outcome = 'succeeded' and r.claimed_at > a.claimed_at as "done?",

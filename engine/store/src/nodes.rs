@@ -186,21 +186,13 @@ pub async fn change(
     let failed = doing("recording a node");
     // The deployment first, as every turn does: else a vertex could be judged by the old state and wait for a wake-up
     // that was already given.
-    let deployment = sqlx::query_scalar!("select deployment_id from node where node_id = $1", node.0)
-        .fetch_optional(pool)
-        .await
-        .map_err(&failed)?
-        .flatten();
-    let locked = match deployment {
-        Some(deployment) => pass::lock(pool, DeploymentId(deployment)).await?,
-        None => None,
-    };
-    let Some(mut locked) = locked else {
+    let Some(mut locked) = pass::lock_of_node(pool, node).await? else {
         let mut tx = pool.begin().await.map_err(&failed)?;
         let recorded = record(&mut tx, None, engine, node, change, by).await?;
         tx.commit().await.map_err(&failed)?;
         return Ok(recorded.is_some());
     };
+    let deployment = Some(locked.id.0);
     let Some(recorded) = record(&mut locked.tx, deployment, engine, node, change, by).await? else {
         return Ok(false);
     };
@@ -283,22 +275,26 @@ async fn record(
         .await
         .map_err(&failed)?;
     if let Some(deployment) = deployment {
-        let key = Cause::Node { node }.to_string();
-        // A node that answers again, or does no more, counts in budgets.
-        sqlx::query!(
-            "update vertex set wake = true where deployment_id = $1 and not wake
-                    and (sought = $2 or sought like 'b:%' or sought like 'm:%')",
-            deployment,
-            key
-        )
-        .execute(&mut *tx)
-        .await
-        .map_err(&failed)?;
+        wake_waiting(&mut *tx, deployment, node).await?;
     }
     for channel in [EVENTS, WORK] {
         sqlx::query!("select pg_notify($1, $2)", channel, node.to_string()).execute(&mut *tx).await.map_err(&failed)?;
     }
     Ok(Some(Recorded { name: row.name, facts: row.facts_before.0 }))
+}
+
+/// Wakes who waits for a node, and who waits for a budget: in those it counts as long as it does not answer.
+async fn wake_waiting(tx: &mut PgConnection, deployment: Uuid, node: NodeId) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update vertex set wake = true where deployment_id = $1 and not wake
+                and (sought = $2 or sought like 'b:%' or sought like 'm:%')",
+        deployment,
+        Cause::Node { node }.to_string()
+    )
+    .execute(tx)
+    .await
+    .map_err(doing("waking who waits for a node"))?;
+    Ok(())
 }
 
 /// Deployments that were destroyed and of which nothing is left: no vertex, no node. They are closed.

@@ -106,7 +106,20 @@ pub async fn lock(pool: &PgPool, id: DeploymentId) -> Result<Option<Locked>, Sto
     row.changed(tx, id).await.map(Some)
 }
 
-/// The same, but does not wait. `None`: somebody else has it, or it is not there.
+/// The same for the deployment that uses a node. `None`: none does.
+pub async fn lock_of_node(pool: &PgPool, node: NodeId) -> Result<Option<Locked>, StoreError> {
+    let user = sqlx::query_scalar!("select deployment_id from node where node_id = $1", node.0)
+        .fetch_optional(pool)
+        .await
+        .map_err(doing("looking for who uses a node"))?
+        .flatten();
+    match user {
+        Some(deployment) => lock(pool, DeploymentId(deployment)).await,
+        None => Ok(None),
+    }
+}
+
+/// The same as [`lock`], but does not wait. `None`: somebody else has it, or it is not there.
 pub async fn lock_if_free(pool: &PgPool, id: DeploymentId) -> Result<Option<Locked>, StoreError> {
     let failed = doing("locking a deployment");
     let mut tx = pool.begin().await.map_err(&failed)?;

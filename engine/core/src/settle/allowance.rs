@@ -27,8 +27,8 @@ pub struct Token {
 pub struct Allowance {
     /// Nodes that hold of it.
     pub held: BTreeMap<NodeId, Token>,
-    /// Nodes that serve and do not answer, or stand aside; those made anew that do not serve yet; with a quorum also founders that are just being created, or
-    /// failed at it.
+    /// Nodes that serve and do not answer, or stand aside; those that are being made anew; with a quorum also founders that
+    /// are just being created, or failed at it.
     pub down: BTreeSet<NodeId>,
 }
 
@@ -52,7 +52,8 @@ impl Allowance {
     /// How many nodes more may be taken out of service now.
     pub fn room(&self, graph: &Graph, name: &str) -> usize {
         let Some(budget) = graph.budgets.get(name).filter(|budget| !self.is_open(budget)) else { return 0 };
-        limit(budget, graph.members(name).len()).saturating_sub(self.unavailable())
+        let members = graph.members.get(name).copied().unwrap_or(0);
+        limit(budget, members).saturating_sub(self.unavailable())
     }
 
     /// Is a node joining or leaving?

@@ -50,7 +50,7 @@ pub(super) async fn empty(shared: &Shared, runners: &Runners, node: &Node) -> Ch
             Err(error) => return stays(error.code(), error.to_string(), true),
         }
     }
-    match beside::empty(&shared.pool, shared.engine(), node.id).await {
+    match beside::empty(&shared.pool, shared.engine(), node.id, &shared.revisions).await {
         Ok(Emptying::Begun(job)) => {
             if let Ok(jobs) = jobs::load(&shared.pool, shared.engine(), &[job]).await {
                 for job in jobs {

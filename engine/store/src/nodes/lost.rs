@@ -1,6 +1,6 @@
 //! A node that is lost never comes back: nothing runs there any more, nobody waits for it, and what it held is not removed.
 
-use engine_core::id::{DeploymentId, VertexId};
+use engine_core::id::{DeploymentId, NodeId, VertexId};
 use engine_core::settle::Turn;
 use engine_core::settle::commit::readers_of_node;
 use engine_core::state::Event;
@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::event;
+use super::{event, wake_waiting};
 use crate::StoreError;
 use crate::error::doing;
 use crate::pass::{self, EVENTS, Revisions};
@@ -16,8 +16,8 @@ use crate::pass::{self, EVENTS, Revisions};
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// It is lost, with so many vertices.
-    Done(usize),
+    /// It is lost, with everything on it.
+    Done,
     /// There is no such node.
     Unknown,
     /// No deployment uses it.
@@ -38,6 +38,7 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     let Some(found) = found else { return Ok(Lost::Unknown) };
     let Some(deployment) = found.deployment_id else { return Ok(Lost::Unused) };
     let Some(mut locked) = pass::lock(pool, DeploymentId(deployment)).await? else { return Ok(Lost::Unused) };
+    let node = NodeId(found.node_id);
     // Nobody speaks to it any more; a machine of our own is still to be taken away.
     let row = sqlx::query!(
         r#"update node set standing = 'lost', group_name = null, engine_id = null, next_try_at = null, tries = 0,
@@ -54,31 +55,19 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     .map_err(&failed)?;
     let Some(row) = row else { return Ok(Lost::Unknown) };
     let detail = json!({"node": name, "to": row.state, "standing": "lost"});
-    event(&mut locked.tx, "node.lost", Some(deployment), engine_core::id::NodeId(found.node_id), by, detail).await?;
+    event(&mut locked.tx, "node.lost", Some(deployment), node, by, detail).await?;
     let revision = locked.revision(known).await?;
     let gone: Vec<Uuid> = sqlx::query_scalar!(
-        "select vertex_id from vertex where deployment_id = $1 and node_id = $2 and state <> 'gone'",
+        "select vertex_id from vertex where deployment_id = $1 and node_id = $2 and not gone",
         deployment,
         found.node_id
     )
     .fetch_all(&mut *locked.tx)
     .await
     .map_err(&failed)?;
-    let (roles, nodes): (Vec<String>, Vec<String>) = readers_of_node(&revision.graph, name).into_iter().unzip();
-    let readers: Vec<Uuid> = sqlx::query_scalar!(
-        "select v.vertex_id from vertex v join node n using (node_id)
-         join unnest($2::text[], $3::text[]) as r(role, node) on r.role = v.role and r.node = n.name
-         where v.deployment_id = $1 and v.state <> 'gone' and v.node_id <> $4",
-        deployment,
-        &roles,
-        &nodes,
-        found.node_id
-    )
-    .fetch_all(&mut *locked.tx)
-    .await
-    .map_err(&failed)?;
+    let readers = locked.vertices_at(readers_of_node(&revision.graph, name)).await?;
     locked.next_change().await?;
-    let (gone, readers) = (ids(gone), ids(readers));
+    let gone: Vec<VertexId> = gone.into_iter().map(VertexId).collect();
     let all: Vec<VertexId> = gone.iter().chain(&readers).copied().collect();
     let mut turn = Turn::new(&revision.graph, locked.hood(&all, &revision.graph).await?);
     let why = json!({"lost": name, "by": by});
@@ -92,20 +81,9 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     }
     let written = turn.finish();
     locked.write(&written, &revision, None, by).await?;
-    // Who waited for this node, or for its leave in a budget, looks again.
-    sqlx::query!(
-        "update vertex set wake = true where deployment_id = $1 and state in ('blocked', 'ready') and not wake",
-        deployment
-    )
-    .execute(&mut *locked.tx)
-    .await
-    .map_err(&failed)?;
+    wake_waiting(&mut locked.tx, deployment, node).await?;
     locked.notify(EVENTS).await?;
     locked.notify_work().await?;
     locked.commit().await?;
-    Ok(Lost::Done(gone.len()))
-}
-
-fn ids(ids: Vec<Uuid>) -> Vec<VertexId> {
-    ids.into_iter().map(VertexId).collect()
+    Ok(Lost::Done)
 }

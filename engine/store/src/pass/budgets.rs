@@ -30,17 +30,18 @@ impl Locked {
         }
         for (name, budget) in &graph.budgets {
             let roles: Vec<String> = graph.disruptors(name).map(|role| role.name.clone()).collect();
+            // Found by those that are down or made anew, not by looking at all.
             let silent = sqlx::query_scalar!(
-                "select n.node_id from node n
-                 where n.deployment_id = $1
-                       and ((n.state not in ('up', 'virtual', 'gone') or n.standing <> 'in')
-                            and exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
-                                        and v.role = any($2) and v.serving and not v.gone)
-                            or exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
-                                        and v.role = any($2) and v.goal = 'present' and v.anew)
-                            and (n.state not in ('up', 'virtual')
-                                 or exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
-                                            and v.state in ('ready', 'running', 'failed'))))",
+                r#"select n.node_id as "node_id!" from node n
+                   where n.deployment_id = $1 and (n.state not in ('up', 'virtual', 'gone') or n.standing <> 'in')
+                         and exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
+                                     and v.role = any($2) and v.serving and not v.gone)
+                   union
+                   select v.node_id from vertex v join node n using (node_id)
+                   where v.deployment_id = $1 and v.anew and v.role = any($2) and v.goal = 'present' and not v.gone
+                         and (n.state not in ('up', 'virtual')
+                              or exists (select from vertex o where o.node_id = v.node_id and o.deployment_id = $1
+                                         and o.state in ('ready', 'running', 'failed')))"#,
                 self.id.0,
                 &roles
             )
@@ -49,21 +50,22 @@ impl Locked {
             .map_err(&failed)?;
             let allowance = budgets.entry(name.clone()).or_default();
             allowance.down.extend(silent.into_iter().map(NodeId));
-            let founders: Vec<String> =
-                graph.founders.get(name).into_iter().flat_map(|founders| founders.nodes.iter().cloned()).collect();
-            if !budget.quorum || founders.is_empty() {
+            let Some(founders) =
+                graph.founders.get(name).filter(|founders| budget.quorum && !founders.nodes.is_empty())
+            else {
                 continue;
-            }
+            };
+            let founding: Vec<String> = roles.iter().filter(|role| founders.roles.contains(*role)).cloned().collect();
+            let names: Vec<String> = founders.nodes.iter().cloned().collect();
             let missing = sqlx::query_scalar!(
-                "select n.node_id from node n
-                 where n.deployment_id = $1 and n.name = any($2) and n.state <> 'gone'
-                       and n.generation = 0
-                       and exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
-                                   and v.role = any($3) and v.state in ('ready', 'running', 'failed'))
-                       and not exists (select from vertex v where v.node_id = n.node_id and v.deployment_id = $1
-                                       and v.role = any($3) and v.serving and not v.gone)",
+                "select distinct v.node_id from vertex v join node n using (node_id)
+                 where v.deployment_id = $1 and v.role = any($2) and not v.gone and not v.serving
+                       and v.state in ('ready', 'running', 'failed') and n.name = any($3) and n.generation = 0
+                       and not exists (select from vertex o where o.node_id = v.node_id and o.deployment_id = $1
+                                       and o.role = any($4) and o.serving and not o.gone)",
                 self.id.0,
-                &founders,
+                &founding,
+                &names,
                 &roles
             )
             .fetch_all(&mut *self.tx)
@@ -78,36 +80,44 @@ impl Locked {
         &mut self,
         tokens: &BTreeMap<(String, NodeId), Option<Token>>,
     ) -> Result<(), StoreError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
         let failed = doing("writing what nodes hold of budgets");
+        let (mut taken, mut given) = (Vec::new(), (Vec::new(), Vec::new()));
         for ((budget, node), token) in tokens {
             match token {
-                Some(token) => {
-                    sqlx::query!(
-                        "insert into token (deployment_id, budget, node_id, failed, member) values ($1, $2, $3, $4, $5)
-                         on conflict (deployment_id, budget, node_id)
-                         do update set failed = excluded.failed, member = excluded.member",
-                        self.id.0,
-                        budget,
-                        node.0,
-                        token.failed,
-                        token.member
-                    )
-                    .execute(&mut *self.tx)
-                    .await
-                }
+                Some(token) => taken.push((budget.as_str(), node.0, token)),
                 None => {
-                    sqlx::query!(
-                        "delete from token where deployment_id = $1 and budget = $2 and node_id = $3",
-                        self.id.0,
-                        budget,
-                        node.0
-                    )
-                    .execute(&mut *self.tx)
-                    .await
+                    given.0.push(budget.as_str());
+                    given.1.push(node.0);
                 }
             }
-            .map_err(&failed)?;
         }
+        sqlx::query!(
+            "insert into token (deployment_id, budget, node_id, failed, member)
+             select $1, * from unnest($2::text[], $3::uuid[], $4::bool[], $5::bool[])
+             on conflict (deployment_id, budget, node_id)
+             do update set failed = excluded.failed, member = excluded.member",
+            self.id.0,
+            &taken.iter().map(|(budget, ..)| *budget).collect::<Vec<_>>() as &[&str],
+            &taken.iter().map(|(_, node, _)| *node).collect::<Vec<_>>(),
+            &taken.iter().map(|(.., token)| token.failed).collect::<Vec<_>>(),
+            &taken.iter().map(|(.., token)| token.member).collect::<Vec<_>>()
+        )
+        .execute(&mut *self.tx)
+        .await
+        .map_err(&failed)?;
+        sqlx::query!(
+            "delete from token t using unnest($2::text[], $3::uuid[]) as g(budget, node_id)
+             where t.deployment_id = $1 and t.budget = g.budget and t.node_id = g.node_id",
+            self.id.0,
+            &given.0 as &[&str],
+            &given.1
+        )
+        .execute(&mut *self.tx)
+        .await
+        .map_err(&failed)?;
         Ok(())
     }
 

@@ -98,6 +98,26 @@ impl Locked {
         Ok((nodes, roles))
     }
 
+    /// The vertices of these roles on these nodes, as far as they are there.
+    pub(crate) async fn vertices_at(
+        &mut self,
+        places: BTreeSet<(RoleName, NodeName)>,
+    ) -> Result<Vec<VertexId>, StoreError> {
+        let (roles, nodes): (Vec<RoleName>, Vec<NodeName>) = places.into_iter().unzip();
+        let ids = sqlx::query_scalar!(
+            "select v.vertex_id from vertex v join node n using (node_id)
+             join unnest($2::text[], $3::text[]) as p(role, node) on p.role = v.role and p.node = n.name
+             where v.deployment_id = $1 and not v.gone",
+            self.id.0,
+            &roles,
+            &nodes
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(doing("looking for vertices by role and node"))?;
+        Ok(ids.into_iter().map(VertexId).collect())
+    }
+
     /// Fields that wires may read as `deployment.FIELD`.
     pub fn fields(&self) -> Object {
         let Value::Object(fields) = json!({"name": self.name, "workload": self.workload}) else { return Object::new() };
