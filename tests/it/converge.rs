@@ -1,9 +1,9 @@
 //! A deployment comes about, changes, fails, is mended, and goes away.
 
+use engine_core::request::Ask;
 use engine_core::request::Seen;
 use engine_core::state::State;
 use engine_core::view::{Health, RefusalKind};
-use engine_store::ask::Ask;
 use engine_store::nodes::{self, Change};
 use engine_store::pass::Revisions;
 use engine_store::read;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine_core::plan::{Action, Cause};
+use engine_core::request::Ask;
 use engine_core::view::{Health, JobView, StatusView};
-use engine_store::ask::Ask;
 use engine_store::read;
 
 use crate::support::{World, address};

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use engine_core::plan::{Action, Cause};
+use engine_core::request::Ask;
 use engine_core::request::RedeployRequest;
 use engine_core::view::{Health, NodeRoleView, RefusalKind, StatusView};
 use engine_daemon::Engine;
-use engine_store::ask::Ask;
 use engine_store::read;
 use serde_json::{Value, json};
 

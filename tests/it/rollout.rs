@@ -1,8 +1,8 @@
 //! A change goes through a fleet by budgets, stops where it fails, and waits for approvals.
 
+use engine_core::request::Ask;
 use engine_core::state::State;
 use engine_core::view::{Health, JobView, StatusView};
-use engine_store::ask::Ask;
 use engine_store::read;
 
 use crate::support::{World, find};

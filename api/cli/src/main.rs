@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser};
 
 use args::{Args, Command, NewKind, NodeCommand};
+use engine_core::request::Ask;
 use output::{CliError, Context};
 
 fn main() -> ExitCode {
@@ -94,11 +95,11 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Graph { name } => show::graph(context, &name).await,
         Command::Why { name, node_role } => explain::why(context, &name, &node_role).await,
         Command::Logs { name, node_role, follow } => follow::logs(context, &name, &node_role, follow).await,
-        Command::Retry(what) => moves::moves(context, moves::Kind::Retry, &what).await,
-        Command::Pause(what) => moves::moves(context, moves::Kind::Pause, &what).await,
-        Command::Resume(what) => moves::moves(context, moves::Kind::Resume, &what).await,
-        Command::Cancel(what) => moves::moves(context, moves::Kind::Cancel, &what).await,
-        Command::Approve(what) => moves::moves(context, moves::Kind::Approve, &what).await,
+        Command::Retry(what) => moves::ask(context, Ask::Retry, &what).await,
+        Command::Pause(what) => moves::ask(context, Ask::Pause, &what).await,
+        Command::Resume(what) => moves::ask(context, Ask::Resume, &what).await,
+        Command::Cancel(what) => moves::ask(context, Ask::Cancel, &what).await,
+        Command::Approve(what) => moves::ask(context, Ask::Approve, &what).await,
         Command::Events { follow, deployment, limit } => {
             follow::events(context, follow, deployment.as_deref(), limit).await
         }

@@ -2,8 +2,8 @@
 
 use engine_core::id::JobId;
 use engine_core::request::{
-    AddNodesRequest, ApplyRequest, CheckRequest, Document, ExecRequest, MoveRequest, NodeKey, Page, RedeployRequest,
-    RoleDetail, RoleView, Seen, Version, WorkloadDetail, WorkloadView,
+    AddNodesRequest, ApplyRequest, Ask, AskRequest, CheckRequest, Document, ExecRequest, NodeKey, Page,
+    RedeployRequest, RoleDetail, RoleView, Seen, Version, WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
     Applied, DeploymentDetail, DeploymentView, DriftReport, EngineView, EventView, JobView, LogLine, Moved,
@@ -137,29 +137,9 @@ impl Client {
         Ok(self.http.get::<Page<ResidueView>>(at!("deployments", name, "residue")).await?.items)
     }
 
-    async fn moves(&self, name: &str, what: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
-        let request = MoveRequest { node_role: node_role.map(str::to_owned) };
-        self.http.post(at!("deployments", name, what), &request).await
-    }
-
-    pub async fn retry(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
-        self.moves(name, "retries", node_role).await
-    }
-
-    pub async fn pause(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
-        self.moves(name, "pauses", node_role).await
-    }
-
-    pub async fn resume(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
-        self.moves(name, "resumes", node_role).await
-    }
-
-    pub async fn cancel(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
-        self.moves(name, "cancellations", node_role).await
-    }
-
-    pub async fn approve(&self, name: &str, node_role: Option<&str>) -> Result<Moved, ClientError> {
-        self.moves(name, "approvals", node_role).await
+    pub async fn ask(&self, name: &str, ask: Ask, node_role: Option<&str>) -> Result<Moved, ClientError> {
+        let request = AskRequest { ask, node_role: node_role.map(str::to_owned) };
+        self.http.post(at!("deployments", name, "asks"), &request).await
     }
 
     pub async fn why(&self, name: &str, node: &str, role: &str) -> Result<WhyView, ClientError> {

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 pub use engine_core::request::Document;
-use engine_core::request::{CheckRequest, RedeployRequest, Seen};
+use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
 use tokio::sync::mpsc;
 
@@ -24,16 +24,8 @@ pub trait Control: Send + Sync + 'static {
     async fn redeploy(&self, name: &str, what: &RedeployRequest, by: &str) -> Result<Applied, Refusal>;
     /// Asks for checks.
     async fn check(&self, name: &str, what: &CheckRequest, by: &str) -> Result<Moved, Refusal>;
-    /// Runs failed node roles again; one, or all failed ones of the deployment.
-    async fn retry(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
-    /// Starts no more jobs of a deployment or node role.
-    async fn pause(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
-    /// Takes a pause back.
-    async fn resume(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
-    /// Stops running jobs: one, or all of the deployment. They fail with code `cancelled` once the agent says so.
-    async fn cancel(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
-    /// Allows what waits for an approval: one, or all of the deployment, each as it is now.
-    async fn approve(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal>;
+    /// Asks something of one node role (`NODE/ROLE`), or of all of the deployment that it can be asked of.
+    async fn ask(&self, name: &str, what: &AskRequest, by: &str) -> Result<Moved, Refusal>;
     /// Adopts the hosts that node documents describe; returns their names. Private keys are in `keys` by node name.
     async fn add_nodes(&self, document: &Document, keys: &[(String, String)], by: &str)
     -> Result<Vec<String>, Refusal>;

@@ -38,10 +38,28 @@ pub struct ApplyRequest {
     pub seen: Vec<Seen>,
 }
 
+/// What can be asked of node roles that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// Run again what failed.
+    Retry,
+    /// Start nothing any more; what runs ends.
+    Pause,
+    /// Take a pause back.
+    Resume,
+    /// Stop running jobs: they fail with code `cancelled` once the agent says so.
+    Cancel,
+    /// Allow what waits for an approval, as it is now; if it changes, it asks again.
+    Approve,
+}
+
 /// Asks for something to be done to one node role, or to all that it can be done to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct MoveRequest {
+pub struct AskRequest {
+    /// What.
+    pub ask: Ask,
     /// `NODE/ROLE`; all of the deployment if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_role: Option<String>,

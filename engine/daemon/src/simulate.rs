@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use engine_catalog::{Folder, load_folders};
 use engine_core::catalog::Catalog;
+use engine_core::request::Ask;
 use engine_core::view::{Health, Refusal};
 use engine_provider::simulated::Simulated;
 use engine_remote::AgentBinary;
-use engine_store::ask::Ask;
 use engine_store::connect::{self, Target};
 use engine_store::{StoreError, measure, migrate, read};
 use serde_json::{Value, json};

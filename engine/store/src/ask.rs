@@ -2,6 +2,7 @@
 
 use engine_core::graph::VIRTUAL;
 use engine_core::id::{DeploymentId, VertexId};
+use engine_core::request::Ask;
 use engine_core::settle::{Cause, Turn};
 use engine_core::state::{Event, State};
 use serde_json::json;
@@ -12,21 +13,6 @@ use crate::StoreError;
 use crate::commit::event;
 use crate::error::doing;
 use crate::pass::{self, EVENTS, Locked, Revisions};
-
-/// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// Run again what failed.
-    Retry,
-    /// Start nothing any more.
-    Pause,
-    /// Take a pause back.
-    Resume,
-    /// Stop running jobs.
-    Cancel,
-    /// Allow what waits for an approval.
-    Approve,
-}
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

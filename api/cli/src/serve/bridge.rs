@@ -2,9 +2,8 @@
 
 use api_server::control::{Control, Document};
 use async_trait::async_trait;
-use engine_core::request::{CheckRequest, RedeployRequest, Seen};
+use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
-use engine_store::ask::Ask;
 use tokio::sync::mpsc;
 
 /// The engine's control, as the API asks for it.
@@ -40,24 +39,8 @@ impl Control for Bridge {
         self.0.check(name, what.role.as_deref(), what.node.as_deref(), by).await
     }
 
-    async fn retry(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.0.ask(Ask::Retry, name, node_role, by).await
-    }
-
-    async fn pause(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.0.ask(Ask::Pause, name, node_role, by).await
-    }
-
-    async fn resume(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.0.ask(Ask::Resume, name, node_role, by).await
-    }
-
-    async fn cancel(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.0.ask(Ask::Cancel, name, node_role, by).await
-    }
-
-    async fn approve(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.0.ask(Ask::Approve, name, node_role, by).await
+    async fn ask(&self, name: &str, what: &AskRequest, by: &str) -> Result<Moved, Refusal> {
+        self.0.ask(what.ask, name, what.node_role.as_deref(), by).await
     }
 
     async fn add_nodes(

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine_core::request::{MoveRequest, Problem};
+use engine_core::request::{AskRequest, Problem};
 use engine_core::view::{Applied, Moved};
 
 use crate::extract::{By, Json as Body, Path};
@@ -32,72 +32,17 @@ pub(crate) async fn plan_destroy(State(app): State<App>, Path(name): Path<String
     Ok(Json(app.control.plan_destroy(&name).await?))
 }
 
-/// Runs failed node roles again.
-#[utoipa::path(post, path = "/deployments/{name}/retries", request_body = MoveRequest, responses(
+/// Asks something of one node role, or of all of the deployment that it can be asked of: to run again what failed, to
+/// pause, to go on, to stop what runs, to allow what waits for an approval.
+#[utoipa::path(post, path = "/deployments/{name}/asks", request_body = AskRequest, responses(
     (status = 202, body = Moved),
     (status = 404, body = Problem, content_type = "application/problem+json"),
 ), params(("name" = String, Path,)))]
-pub(crate) async fn retry(
+pub(crate) async fn ask(
     State(app): State<App>,
     Path(name): Path<String>,
     By(by): By,
-    Body(request): Body<MoveRequest>,
+    Body(request): Body<AskRequest>,
 ) -> Result<(StatusCode, Json<Moved>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(app.control.retry(&name, request.node_role.as_deref(), &by).await?)))
-}
-
-/// Starts no more jobs; running ones end.
-#[utoipa::path(post, path = "/deployments/{name}/pauses", request_body = MoveRequest, responses(
-    (status = 202, body = Moved),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-), params(("name" = String, Path,)))]
-pub(crate) async fn pause(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    By(by): By,
-    Body(request): Body<MoveRequest>,
-) -> Result<(StatusCode, Json<Moved>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(app.control.pause(&name, request.node_role.as_deref(), &by).await?)))
-}
-
-/// Takes a pause back.
-#[utoipa::path(post, path = "/deployments/{name}/resumes", request_body = MoveRequest, responses(
-    (status = 202, body = Moved),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-), params(("name" = String, Path,)))]
-pub(crate) async fn resume(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    By(by): By,
-    Body(request): Body<MoveRequest>,
-) -> Result<(StatusCode, Json<Moved>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(app.control.resume(&name, request.node_role.as_deref(), &by).await?)))
-}
-
-/// Stops running jobs; they fail with code `cancelled`.
-#[utoipa::path(post, path = "/deployments/{name}/cancellations", request_body = MoveRequest, responses(
-    (status = 202, body = Moved),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-), params(("name" = String, Path,)))]
-pub(crate) async fn cancel(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    By(by): By,
-    Body(request): Body<MoveRequest>,
-) -> Result<(StatusCode, Json<Moved>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(app.control.cancel(&name, request.node_role.as_deref(), &by).await?)))
-}
-
-/// Allows what waits for an approval, as it is now; if it changes, it asks again.
-#[utoipa::path(post, path = "/deployments/{name}/approvals", request_body = MoveRequest, responses(
-    (status = 202, body = Moved),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-), params(("name" = String, Path,)))]
-pub(crate) async fn approve(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    By(by): By,
-    Body(request): Body<MoveRequest>,
-) -> Result<(StatusCode, Json<Moved>), ApiError> {
-    Ok((StatusCode::ACCEPTED, Json(app.control.approve(&name, request.node_role.as_deref(), &by).await?)))
+    Ok((StatusCode::ACCEPTED, Json(app.control.ask(&name, &request, &by).await?)))
 }

@@ -2,7 +2,7 @@
 
 use api_client::{Client, Endpoint};
 use api_server::control::Document;
-use engine_core::request::{ExecRequest, NodeKey, Seen};
+use engine_core::request::{Ask, CheckRequest, ExecRequest, NodeKey, Seen};
 use engine_core::state::State;
 use engine_core::view::{ExecEvent, Health};
 
@@ -90,10 +90,13 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     client.plan_redeploy("blue", &["web-1".to_owned()]).await.unwrap();
     let again = engine_core::request::RedeployRequest { revision: Some(3), ..Default::default() };
     client.redeploy("blue", &again).await.unwrap();
-    assert_eq!(client.retry("blue", None).await.unwrap().node_roles, [""; 0]);
-    assert_eq!(client.pause("blue", Some("g-1/app")).await.unwrap().node_roles, ["g-1/app"]);
-    client.resume("blue", None).await.unwrap();
-    client.cancel("blue", None).await.unwrap();
+    assert_eq!(client.ask("blue", Ask::Retry, None).await.unwrap().node_roles, [""; 0]);
+    assert_eq!(client.ask("blue", Ask::Pause, Some("g-1/app")).await.unwrap().node_roles, ["g-1/app"]);
+    client.ask("blue", Ask::Resume, None).await.unwrap();
+    client.ask("blue", Ask::Cancel, None).await.unwrap();
+    client.ask("blue", Ask::Approve, Some("g-1/app")).await.unwrap();
+    let check = CheckRequest { role: Some("app".to_owned()), node: None };
+    client.check("blue", &check).await.unwrap();
     let keys = vec![NodeKey { node: "n1".to_owned(), key: "secret".to_owned() }];
     assert!(!format!("{keys:?}").contains("secret"));
     assert_eq!(client.add_nodes(document, keys).await.unwrap(), ["n1"]);
@@ -116,10 +119,12 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     destroy blue by ann
     plan redeploy blue ["web-1"]
     redeploy blue [] seen Some(3) by ann
-    retry blue all by ann
-    pause blue g-1/app by ann
-    resume blue all by ann
-    cancel blue all by ann
+    Retry blue all by ann
+    Pause blue g-1/app by ann
+    Resume blue all by ann
+    Cancel blue all by ann
+    Approve blue g-1/app by ann
+    check blue app by ann
     add nodes of blue.yaml with keys for ["n1"] by ann
     lose node g-1 by ann
     remove node g-1 by ann by force

@@ -33,9 +33,9 @@ async fn every_refusal_is_a_problem_with_a_code() {
         ("POST", "/api/v1/plans", "{"),
         ("POST", "/api/v1/plans", "{\"text\": 1}"),
         ("POST", "/api/v1/plans", "{\"text\": \"bad\", \"file\": \"x.yaml\"}"),
-        ("POST", "/api/v1/deployments/red/retries", "{}"),
-        ("POST", "/api/v1/deployments/blue/retries", "{\"node\": 1}"),
-        ("POST", "/api/v1/deployments/panic/retries", "{}"),
+        ("POST", "/api/v1/deployments/red/asks", "{\"ask\": \"retry\"}"),
+        ("POST", "/api/v1/deployments/blue/asks", "{\"ask\": \"guess\", \"node\": 1}"),
+        ("POST", "/api/v1/deployments/panic/asks", "{\"ask\": \"retry\"}"),
         ("DELETE", "/api/v1/nodes/g-1", ""),
     ];
     let mut text = String::new();
@@ -78,9 +78,9 @@ async fn every_refusal_is_a_problem_with_a_code() {
     POST /api/v1/plans { -> 400 bad-request
     POST /api/v1/plans {"text": 1} -> 422 bad-request
     POST /api/v1/plans {"text": "bad", "file": "x.yaml"} -> 422 unknown-key
-    POST /api/v1/deployments/red/retries {} -> 404 unknown-deployment
-    POST /api/v1/deployments/blue/retries {"node": 1} -> 422 bad-request
-    POST /api/v1/deployments/panic/retries {} -> 500 internal-error
+    POST /api/v1/deployments/red/asks {"ask": "retry"} -> 404 unknown-deployment
+    POST /api/v1/deployments/blue/asks {"ask": "guess", "node": 1} -> 422 bad-request
+    POST /api/v1/deployments/panic/asks {"ask": "retry"} -> 500 internal-error
     DELETE /api/v1/nodes/g-1  -> 409 node-in-use
     "#);
     running.stop().await.unwrap();
@@ -101,7 +101,12 @@ async fn only_the_token_lets_in() {
         assert_eq!(response.headers()["www-authenticate"], "Bearer");
         assert_eq!(response.json::<Problem>().await.unwrap().code, "unauthorized");
     }
-    let unheard = http.post(url("/api/v1/deployments/blue/retries")).json(&serde_json::json!({})).send().await.unwrap();
+    let unheard = http
+        .post(url("/api/v1/deployments/blue/asks"))
+        .json(&serde_json::json!({"ask": "retry"}))
+        .send()
+        .await
+        .unwrap();
     assert_eq!((unheard.status(), recorder.taken()), (StatusCode::UNAUTHORIZED, Vec::new()));
     for open in ["/healthz", "/readyz", "/version", "/openapi.json"] {
         assert_eq!(http.get(url(open)).send().await.unwrap().status(), StatusCode::OK, "{open}");

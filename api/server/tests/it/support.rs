@@ -9,7 +9,7 @@ use api_server::{Server, ServerError};
 use async_trait::async_trait;
 use engine_core::graph::Graph;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
-use engine_core::request::{CheckRequest, RedeployRequest, Seen};
+use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
 use engine_core::testing::{Fixture, catalog};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind};
 use engine_store::testing::Database;
@@ -115,24 +115,8 @@ impl Control for Recorder {
         self.moved("check", name, what.role.as_deref(), by)
     }
 
-    async fn retry(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.moved("retry", name, node_role, by)
-    }
-
-    async fn pause(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.moved("pause", name, node_role, by)
-    }
-
-    async fn resume(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.moved("resume", name, node_role, by)
-    }
-
-    async fn cancel(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.moved("cancel", name, node_role, by)
-    }
-
-    async fn approve(&self, name: &str, node_role: Option<&str>, by: &str) -> Result<Moved, Refusal> {
-        self.moved("approve", name, node_role, by)
+    async fn ask(&self, name: &str, what: &AskRequest, by: &str) -> Result<Moved, Refusal> {
+        self.moved(&format!("{:?}", what.ask), name, what.node_role.as_deref(), by)
     }
 
     async fn add_nodes(
