@@ -194,6 +194,23 @@ create table value (
     body   jsonb not null
 );
 
+-- What a deployment reads of others.
+create table import (
+    deployment_id uuid not null references deployment on delete cascade,
+    name          text not null,
+    export        text not null,
+    exporter      uuid not null references deployment,
+    -- The schema that its value has to fit.
+    wanted        jsonb not null,
+    -- The value that readers here see; null until it is told.
+    body          jsonb,
+    -- The exporter may have told another value since.
+    moved         boolean not null,
+    primary key (deployment_id, name, export)
+);
+create index import_exporter on import (exporter);
+create index import_moved on import (deployment_id) where moved;
+
 create table job (
     job_id        uuid primary key,
     -- Of rows that the turn which claims it has at hand, and that nobody deletes: to have each of these three references

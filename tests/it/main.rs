@@ -13,6 +13,7 @@ mod drift;
 mod etcd;
 mod growing;
 mod hosts;
+mod imports;
 mod lab;
 mod redeploy;
 mod roles;

@@ -52,6 +52,7 @@ pub(crate) struct RoleSource {
 #[derive(Clone, Debug)]
 pub(crate) struct WorkloadSource {
     pub(crate) folder: String,
+    pub(crate) bundle: String,
     pub(crate) file: String,
     pub(crate) doc: WorkloadDoc,
     pub(crate) spans: Spans,
@@ -130,7 +131,7 @@ impl Sources {
         }
         for (path, bytes) in folder.below("workloads") {
             if let Some((name, "workload.yaml")) = path.split_once('/') {
-                self.read_workload(folder, name, bytes);
+                self.read_workload(folder, &bundle, name, bytes);
             }
         }
         self.found.extend(check::files::stray(folder));
@@ -223,7 +224,7 @@ impl Sources {
         self.roles.insert(role, source);
     }
 
-    fn read_workload(&mut self, folder: &Folder, name: &str, bytes: &[u8]) {
+    fn read_workload(&mut self, folder: &Folder, bundle: &str, name: &str, bytes: &[u8]) {
         let file = folder.display(&format!("workloads/{name}/workload.yaml"));
         let read: Read<WorkloadDoc> = match document::read_one(bytes, &file, Kind::Workload) {
             Ok(read) => read,
@@ -232,7 +233,13 @@ impl Sources {
                 return;
             }
         };
-        let source = WorkloadSource { folder: name.to_owned(), file, doc: read.doc, spans: read.spans };
+        let source = WorkloadSource {
+            folder: name.to_owned(),
+            bundle: bundle.to_owned(),
+            file,
+            doc: read.doc,
+            spans: read.spans,
+        };
         if let Some(other) = self.workloads.get(&source.doc.workload) {
             let report = Report::new(&source.file, &source.spans);
             report.error(
@@ -254,6 +261,11 @@ impl Sources {
             self.inline_role(role);
         }
         self.roles = roles;
+        let mut workloads = std::mem::take(&mut self.workloads);
+        for workload in workloads.values_mut() {
+            self.inline_workload(workload);
+        }
+        self.workloads = workloads;
         preset::merge_all(self);
         check::all(self);
     }
@@ -281,6 +293,18 @@ impl Sources {
             *schema = inline(&self.types, &role.bundle, schema, &pointer, &report);
         }
         role.broken = report.has_errors();
+        self.found.extend(report.into_found());
+    }
+
+    /// Replaces the `$ref`s of what a workload imports.
+    fn inline_workload(&mut self, workload: &mut WorkloadSource) {
+        let report = Report::new(&workload.file, &workload.spans);
+        for (name, exports) in &mut workload.doc.imports {
+            for (export, wanted) in exports {
+                let pointer = format!("/imports/{name}/{export}/schema");
+                wanted.schema = inline(&self.types, &workload.bundle, &wanted.schema, &pointer, &report);
+            }
+        }
         self.found.extend(report.into_found());
     }
 

@@ -178,6 +178,7 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
         founders: BTreeMap::new(),
         policy: document.policy.clone(),
         exports,
+        imports: check::imported(input, workload),
         parameters,
         dropped: BTreeMap::new(),
     };

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub use deployment::{BindNodes, CheckPolicy, DeploymentDoc, OnDrift, Policy};
 pub use role::{At, InputDoc, OnChange, OutputDoc, RoleDoc, Runs, Step, Supports, UseDoc};
 pub use wire::{Scope, Wire, WireError};
-pub use workload::{BoundRole, Budget, GroupDoc, WorkloadDoc};
+pub use workload::{BoundRole, Budget, GroupDoc, ImportDoc, WorkloadDoc};
 
 /// A JSON object with its keys in order.
 pub type Object = Map<String, Value>;

@@ -58,6 +58,9 @@ pub struct Graph {
     pub policy: Policy,
     /// Export name to deployment role and output.
     pub exports: BTreeMap<String, (RoleName, String)>,
+    /// What other deployments are to export for it, by name of the import.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub imports: BTreeMap<String, Imported>,
     /// The parameters, with defaults.
     pub parameters: Value,
     /// By reader, data edges of former revisions that this one does not draw any more. A reader that has not run since
@@ -73,6 +76,15 @@ pub struct Founders {
     pub roles: BTreeSet<RoleName>,
     /// Nodes on which they stand.
     pub nodes: BTreeSet<NodeName>,
+}
+
+/// What one deployment reads of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Name of the deployment that exports it.
+    pub deployment: String,
+    /// Export name to the schema that its value has to fit.
+    pub exports: BTreeMap<String, Value>,
 }
 
 /// A node as the graph sees it.

@@ -71,6 +71,13 @@ pub enum Cause {
         /// The budget.
         budget: String,
     },
+    /// Another deployment has not told yet what is imported from it.
+    Import {
+        /// The other deployment.
+        deployment: String,
+        /// Its export.
+        export: String,
+    },
     /// Another node joins or leaves a budget with a quorum.
     Member {
         /// The budget.
@@ -90,6 +97,7 @@ impl fmt::Display for Cause {
             Self::Paused => write!(f, "p:"),
             Self::Approval { effects, digest } => write!(f, "y:{effects}:{digest}"),
             Self::Budget { budget } => write!(f, "b:{budget}"),
+            Self::Import { deployment, export } => write!(f, "i:{deployment}.{export}"),
             Self::Member { budget } => write!(f, "m:{budget}"),
         }
     }
@@ -119,6 +127,10 @@ impl FromStr for Cause {
                 Self::Approval { effects: effects.to_owned(), digest: digest.to_owned() }
             }
             "b" => Self::Budget { budget: rest.to_owned() },
+            "i" => {
+                let (deployment, export) = rest.split_once('.').ok_or_else(bad)?;
+                Self::Import { deployment: deployment.to_owned(), export: export.to_owned() }
+            }
             "m" => Self::Member { budget: rest.to_owned() },
             _ => return Err(bad()),
         })

@@ -111,6 +111,8 @@ pub enum End {
     Approval(VertexId),
     /// At a budget that nobody holds of: it allows nothing, or nodes of it do not answer.
     Budget(String),
+    /// At an export (`DEPLOYMENT.EXPORT`) that another deployment has not told yet.
+    Import(String, String),
     /// No instance of this role is there to be active.
     Nobody(RoleName),
     /// What it was held by is gone; it is about to be judged.
@@ -183,6 +185,9 @@ pub fn follow(start: VertexId, known: &Known) -> Result<Chain, Want> {
             }
             (Some(Cause::Paused), State::Blocked) => End::Paused(id),
             (Some(Cause::Approval { .. }), State::Blocked) => End::Approval(id),
+            (Some(Cause::Import { deployment, export }), State::Blocked) => {
+                End::Import(deployment.clone(), export.clone())
+            }
             (Some(Cause::Budget { budget } | Cause::Member { budget }), State::Blocked) => {
                 match known.holders.get(budget) {
                     Some(Some(holder)) => {
@@ -231,6 +236,7 @@ pub fn says(chain: &Chain, known: &Known) -> String {
             }
             _ => about(),
         },
+        End::Import(deployment, export) => format!("waits for deployment {deployment} to tell its export {export}"),
         End::Budget(budget) => format!("waits for budget {budget}, which allows no node more to be out of service"),
         End::Node(node) => known.nodes.get(node).and_then(Option::as_ref).map_or_else(about, node_says),
         End::Paused(id) => known.stand(*id).map_or_else(about, |stand| match (stand.paused, chain.path.first()) {
@@ -284,6 +290,10 @@ pub fn links(chain: &Chain, known: &Known) -> Vec<WhyLink> {
             let says = "allows no node more to be out of service".to_owned();
             links.push(WhyLink { what: format!("budget {budget}"), says });
         }
+        End::Import(deployment, export) => {
+            let says = format!("has not told its export {export} yet; see `plinth status {deployment}`");
+            links.push(WhyLink { what: format!("deployment {deployment}"), says });
+        }
         End::Vertex(_) | End::Paused(_) | End::Approval(_) | End::Over => {}
     }
     links
@@ -307,6 +317,7 @@ fn link_says(stand: &Stand, next: Option<&Stand>) -> String {
                 Cause::NoneActive { role } => format!("{state}, needs an active {role}"),
                 Cause::Node { .. } => format!("{state}, needs its node"),
                 Cause::Approval { effects, .. } => format!("{state}, a person has to approve: {effects}"),
+                Cause::Import { deployment, .. } => format!("{state}, reads an export of {deployment}"),
                 Cause::Budget { budget } => format!("{state}, budget {budget} is taken"),
                 Cause::Member { budget } => format!("{state}, one node at a time joins or leaves {budget}"),
             }

@@ -2,6 +2,7 @@
 
 mod drift;
 mod exec;
+mod imports;
 mod planning;
 mod redeploy;
 
@@ -19,6 +20,7 @@ use engine_store::nodes::{self, Adopted, Change, Lost, Taken};
 use serde_json::{Value, json};
 
 use crate::shared::Shared;
+use imports::Pending;
 use planning::Planned;
 
 /// Plans and commits are made again so often when others commit in between.
@@ -44,9 +46,9 @@ impl Control {
     /// # Errors
     /// Everything that is wrong with them.
     pub async fn plan(&self, text: &str, file: &str) -> Result<Vec<Applied>, Refusal> {
-        let mut plans = Vec::new();
+        let (mut plans, mut pending) = (Vec::new(), Pending::new());
         for read in engine_catalog::read_deployments(text, file).map_err(Refusal::findings)? {
-            plans.push(planning::plan(&self.shared, &read).await?.applied);
+            plans.push(planning::plan(&self.shared, &read, &mut pending).await?.applied);
         }
         Ok(plans)
     }
@@ -58,9 +60,9 @@ impl Control {
     pub async fn apply(&self, text: &str, file: &str, seen: &[Seen], by: &str) -> Result<Vec<Applied>, Refusal> {
         let all = engine_catalog::read_deployments(text, file).map_err(Refusal::findings)?;
         // Nothing is committed while one of them can not be.
-        let mut plans = Vec::new();
+        let (mut plans, mut pending) = (Vec::new(), Pending::new());
         for read in &all {
-            let planned = planning::plan(&self.shared, read).await?;
+            let planned = planning::plan(&self.shared, read, &mut pending).await?;
             allowed(&planned, &read.doc.deployment, seen)?;
             plans.push(planned);
         }
@@ -82,7 +84,7 @@ impl Control {
         let mut refusal = None;
         for _ in 0..ATTEMPTS {
             if refusal.is_some() {
-                planned = planning::plan(&self.shared, read).await?;
+                planned = planning::plan(&self.shared, read, &mut Pending::new()).await?;
                 allowed(&planned, name, seen)?;
             }
             let Some(mut wanted) = planned.commit.take() else { return Ok(planned.applied) };
@@ -95,6 +97,11 @@ impl Control {
                 Committed::NodeTaken(node) => {
                     let message = format!("node `{node}` was taken by another deployment meanwhile, or is gone");
                     Refusal::new(RefusalKind::Conflict, "node-in-use", message)
+                }
+                Committed::Imported(importers) => imports::in_use(name, &importers),
+                Committed::ImportCycle => {
+                    let message = format!("deployment `{name}` would import from itself, over others");
+                    return Err(Refusal::new(RefusalKind::Invalid, "import-cycle", message));
                 }
                 Committed::Moved => {
                     let message = format!("others keep committing `{name}`; nothing was changed");
@@ -122,9 +129,13 @@ impl Control {
             let mut planned = planning::plan_destroy(&self.shared, name).await?;
             let Some(mut wanted) = planned.commit.take() else { return Ok(planned.applied) };
             by.clone_into(&mut wanted.by);
-            if let Committed::Revision(revision) = commit::commit(&self.shared.pool, &wanted).await.map_err(store)? {
-                self.shared.hint();
-                return Ok(Applied { revision, ..planned.applied });
+            match commit::commit(&self.shared.pool, &wanted).await.map_err(store)? {
+                Committed::Revision(revision) => {
+                    self.shared.hint();
+                    return Ok(Applied { revision, ..planned.applied });
+                }
+                Committed::Imported(importers) => return Err(imports::in_use(name, &importers)),
+                Committed::NodeTaken(_) | Committed::ImportCycle | Committed::Moved => {}
             }
         }
         let message = format!("others keep committing `{name}`; nothing was changed");

@@ -9,6 +9,7 @@ mod drift;
 pub mod equipment;
 mod expiry;
 mod hints;
+mod imports;
 mod lease;
 mod nodes;
 mod pass;
@@ -50,6 +51,7 @@ impl Engine {
         loops.spawn(run::cancellations(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(nodes::work(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(drift::watch(Control::new(Arc::clone(&shared)), runners, stop.clone()));
+        loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(expiry::watch(Control::new(Arc::clone(&shared)), stop.clone()));
         tracing::info!(engine = %shared.engine(), "the engine is up");
         Ok(Self { shared, stop, loops })

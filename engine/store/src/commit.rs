@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
+use crate::imports::{self, Importer, Unbound};
 use crate::pass::{self, EVENTS, Locked, Revision};
 
 /// A node that a revision binds.
@@ -67,6 +68,10 @@ pub enum Committed {
     Moved,
     /// A node was taken by another deployment meanwhile, or is gone; nothing was changed.
     NodeTaken(NodeName),
+    /// Others import what it would export no more; nothing was changed.
+    Imported(Vec<Importer>),
+    /// It would import, over others, from itself; nothing was changed.
+    ImportCycle,
 }
 
 /// Puts a revision in force, if nothing has moved since its plan was made.
@@ -95,6 +100,23 @@ pub async fn commit(pool: &PgPool, commit: &Commit) -> Result<Committed, StoreEr
         Some(_) => Some(locked.revision(&pass::Revisions::default()).await?),
         None => None,
     };
+    let importers = imports::importers(&mut *locked.tx, locked.id).await?;
+    let misses = |importer: &Importer| commit.destroying || !commit.graph.exports.contains_key(&importer.export);
+    let importers: Vec<Importer> = importers.into_iter().filter(misses).collect();
+    if !importers.is_empty() {
+        locked.roll_back().await?;
+        return Ok(Committed::Imported(importers));
+    }
+    // Leavers read what they read before until they are gone.
+    let bound = if commit.destroying { Ok(()) } else { locked.bind_imports(&commit.graph).await? };
+    if let Err(unbound) = bound {
+        locked.roll_back().await?;
+        return Ok(match unbound {
+            Unbound::Gone => Committed::Moved,
+            Unbound::Cycle => Committed::ImportCycle,
+        });
+    }
+    locked.tell_all().await?;
     let revision = write_revision(&mut locked, commit, old.as_deref()).await?;
     if let Err(name) = bind(&mut locked, commit).await? {
         locked.roll_back().await?;
@@ -223,10 +245,11 @@ async fn write_revision(locked: &mut Locked, commit: &Commit, old: Option<&Revis
     Ok(revision)
 }
 
-/// Deployments whose time is over and that do not leave yet.
+/// Deployments whose time is over and that do not leave yet. One from which others import stays until they are gone.
 pub async fn expired(pool: &PgPool) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar!(
-        "select name from deployment where state = 'active' and expires_at <= now() order by expires_at"
+        "select name from deployment d where state = 'active' and expires_at <= now()
+                and not exists (select from import i where i.exporter = d.deployment_id) order by expires_at"
     )
     .fetch_all(pool)
     .await

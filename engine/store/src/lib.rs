@@ -8,6 +8,7 @@ pub mod connect;
 pub mod drift;
 pub mod embedded;
 pub mod engines;
+pub mod imports;
 pub mod jobs;
 pub mod measure;
 pub mod migrate;

@@ -9,7 +9,7 @@ use engine_core::catalog::Catalog;
 use engine_core::compile::{CompileInput, CompileNode, compile};
 use engine_core::diagnostic::Diagnostic;
 use engine_core::document::deployment::CreateNodes;
-use engine_core::document::{BindNodes, DeploymentDoc, Object, WorkloadDoc};
+use engine_core::document::{BindNodes, DeploymentDoc, ImportDoc, Object, WorkloadDoc};
 use engine_core::graph::NodeName;
 use engine_core::schema::validate;
 use serde_json::{Value, json};
@@ -64,10 +64,18 @@ fn run(doc: &DeploymentDoc, workload: &WorkloadDoc, catalog: &Catalog) -> Vec<Di
         nodes: &nodes(doc, workload),
         global_profiles: &[],
         profiles: &doc.profiles.iter().map(|name| (name.clone(), Object::new())).collect(),
-        imports: &workload.imports,
+        imports: &schemas(workload),
         overrides: &BTreeMap::new(),
     });
     compiled.map_or_else(|findings| findings, |compiled| compiled.warnings)
+}
+
+/// What is imported, as if somebody exported just that.
+fn schemas(workload: &WorkloadDoc) -> BTreeMap<String, BTreeMap<String, Value>> {
+    let of = |exports: &BTreeMap<String, ImportDoc>| {
+        exports.iter().map(|(export, wanted)| (export.clone(), wanted.schema.clone())).collect()
+    };
+    workload.imports.iter().map(|(name, exports)| (name.clone(), of(exports))).collect()
 }
 
 /// As many as the deployment says, by the names it says or any.

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::closure::{Closure, Instance};
 use super::{CompileInput, Findings, Site, one_of};
-use crate::document::{BoundRole, WorkloadDoc};
-use crate::graph::{GraphRole, RoleName};
+use crate::document::{BoundRole, ImportDoc, WorkloadDoc};
+use crate::graph::{GraphRole, Imported, RoleName};
 use crate::schema::{self, Fit};
 
 /// Does every role work on the machines it is bound to? Machines not known yet are not checked.
@@ -99,12 +99,22 @@ pub(super) fn imports(input: &CompileInput, workload: &WorkloadDoc, findings: &m
                 findings.push(site.error("unknown-export", message).expected(one_of(&known)));
                 continue;
             };
-            if let Fit::DoesNotFit { place, reason } = schema::fit(schema, wanted) {
+            if let Fit::DoesNotFit { place, reason } = schema::fit(schema, &wanted.schema) {
                 let message = format!("export `{export}` of `{from}` does not fit import `{name}`{place}: {reason}");
                 findings.push(site.error("does-not-fit", message));
             }
         }
     }
+}
+
+/// What the graph reads of other deployments.
+pub(super) fn imported(input: &CompileInput, workload: &WorkloadDoc) -> BTreeMap<String, Imported> {
+    let from = |name: &String| input.document.imports.get(name).cloned();
+    let imported = |(name, exports): (&String, &BTreeMap<String, ImportDoc>)| {
+        let exports = exports.iter().map(|(export, wanted)| (export.clone(), wanted.schema.clone())).collect();
+        Some((name.clone(), Imported { deployment: from(name)?, exports }))
+    };
+    workload.imports.iter().filter_map(imported).collect()
 }
 
 /// The exports that name an output of a role of the deployment.

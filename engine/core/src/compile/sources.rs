@@ -65,7 +65,7 @@ fn import(drawer: &Drawer, by: &FedBy) -> Found<Wired> {
     let Wire { supplier, output, path, .. } = &by.wire;
     let output = output.clone().unwrap_or_default();
     let declared = &drawer.workload.imports;
-    let Some(schema) = declared.get(supplier).and_then(|exports| exports.get(&output)) else {
+    let Some(wanted) = declared.get(supplier).and_then(|exports| exports.get(&output)) else {
         let known: Vec<String> = declared
             .iter()
             .flat_map(|(name, exports)| exports.keys().map(move |export| format!("{name}.{export}")))
@@ -74,7 +74,7 @@ fn import(drawer: &Drawer, by: &FedBy) -> Found<Wired> {
         let message = format!("workload `{}` imports no `{supplier}.{output}`", drawer.workload.workload);
         return Err(Box::new(by.site.error("unknown-import", message).expected(one_of(&known))));
     };
-    let supply = reach(Ok(Supply::Known(schema.clone())), by)?;
+    let supply = reach(Ok(Supply::Known(wanted.schema.clone())), by)?;
     let source = Source::Import { import: supplier.clone(), output, path: path.clone() };
     Ok(Wired { source, edges: Vec::new(), supplies: vec![supply] })
 }

@@ -25,6 +25,17 @@ pub struct GroupCount {
     pub odd: bool,
 }
 
+/// A value that comes from another deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportDoc {
+    /// What it must be; references are resolved when the catalog is loaded.
+    pub schema: Value,
+    /// Prose.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+}
+
 /// A group of nodes that get the same milestones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -142,7 +153,7 @@ pub struct WorkloadDoc {
     /// Outputs that other deployments may import: name to `ROLE.OUTPUT`.
     #[serde(default)]
     pub exports: BTreeMap<String, String>,
-    /// Values that come from other deployments: import name to export name to schema.
+    /// Values that come from other deployments: import name to export name to what it must be.
     #[serde(default)]
-    pub imports: BTreeMap<String, BTreeMap<String, Value>>,
+    pub imports: BTreeMap<String, BTreeMap<String, ImportDoc>>,
 }

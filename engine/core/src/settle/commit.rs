@@ -91,6 +91,19 @@ pub fn readers_of_facts(graph: &Graph, node: &str, facts: &BTreeSet<String>) -> 
     readers
 }
 
+/// Who reads one of these imports (`IMPORT.EXPORT`).
+pub fn readers_of_imports(graph: &Graph, imports: &BTreeSet<String>) -> BTreeSet<(RoleName, NodeName)> {
+    fn reads(source: &Source, imports: &BTreeSet<String>) -> bool {
+        match source {
+            Source::Import { import, output, .. } => imports.contains(&format!("{import}.{output}")),
+            Source::ByGroup { groups } => groups.values().any(|source| reads(source, imports)),
+            _ => false,
+        }
+    }
+    let readers = graph.roles.values().filter(|role| role.inputs.values().any(|input| reads(&input.source, imports)));
+    readers.flat_map(|role| role.bound.iter().map(|on| (role.name.clone(), on.clone()))).collect()
+}
+
 /// Who gathers from, or chooses, or works at, what stands on a node: they are to be judged when it is lost.
 pub fn readers_of_node(graph: &Graph, node: &str) -> BTreeSet<(RoleName, NodeName)> {
     let concerns = |role: &&GraphRole| members(Some(graph), role).contains(node);

@@ -232,7 +232,7 @@ pub(super) fn moves(hood: &Hood, vertex: &Vertex) -> bool {
                 None => return true,
             },
             Some(Cause::Role { role }) => return hood.tally(role).failed == 0,
-            Some(Cause::Paused | Cause::Node { .. } | Cause::Approval { .. }) => return false,
+            Some(Cause::Paused | Cause::Node { .. } | Cause::Approval { .. } | Cause::Import { .. }) => return false,
             // Whoever holds of the budget may be failed, but then nothing of what it preceded is urgent either.
             Some(Cause::Budget { budget } | Cause::Member { budget }) => {
                 return hood.budgets.get(budget).is_none_or(|allowance| allowance.held.values().all(|by| !by.failed));
@@ -253,6 +253,9 @@ fn work(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Verdic
             return Verdict::Hold(Cause::NoneActive { role: wanted.clone() });
         }
     }
+    if let Some(cause) = awaited(graph, hood, vertex, role) {
+        return Verdict::Hold(cause);
+    }
     let frozen = freeze(hood, vertex, role);
     let armed = vertex.phase.armed;
     if !armed && vertex.applied.as_deref() == Some(&frozen.digest) {
@@ -266,6 +269,27 @@ fn work(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Verdic
         return Verdict::SameAsFailed;
     }
     begin(graph, hood, vertex, role, frozen)
+}
+
+/// What it reads of another deployment that has not told it yet.
+fn awaited(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Option<Cause> {
+    if graph.imports.is_empty() {
+        return None;
+    }
+    let node = hood.nodes.get(&vertex.node)?;
+    role.inputs
+        .iter()
+        .filter(|(name, input)| {
+            let is_kept = input.on_change == OnChange::Ignore && vertex.kept.contains_key(*name);
+            !is_kept && !input.overrides.contains_key(&node.name)
+        })
+        .find_map(|(_, input)| match input.source.in_group(&node.group)? {
+            Source::Import { import, output, .. } if !hood.imports.contains_key(&format!("{import}.{output}")) => {
+                let deployment = graph.imports.get(import)?.deployment.clone();
+                Some(Cause::Import { deployment, export: output.clone() })
+            }
+            _ => None,
+        })
 }
 
 /// Something is to be done, and nothing that it needs is missing. May it be done now?

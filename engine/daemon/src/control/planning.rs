@@ -21,6 +21,7 @@ use engine_store::snapshot::{Current, KnownNode, Snapshot, snapshot};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::imports::{self, Pending};
 use super::{kept, leaving, store, unknown_deployment};
 use crate::shared::Shared;
 
@@ -30,8 +31,8 @@ pub(super) struct Planned {
     pub(super) commit: Option<Commit>,
 }
 
-/// Plans one document.
-pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Planned, Refusal> {
+/// Plans one document. `pending`: what was planned before it and is committed before it.
+pub(super) async fn plan(shared: &Shared, read: &ReadDeployment, pending: &mut Pending) -> Result<Planned, Refusal> {
     let doc = &read.doc;
     let refused = |findings: Vec<Diagnostic>| Refusal::findings(read.place(findings));
     let snapshot = snapshot(&shared.pool, &doc.deployment).await.map_err(store)?;
@@ -41,6 +42,7 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Plann
             Diagnostic::error("unknown-workload", "/workload", format!("there is no workload `{}`", doc.workload));
         return Err(refused(vec![error.expected(format!("one of {}", known.join(", ")))]));
     };
+    let imports = imports::of(shared, doc, pending).await?;
     let existing = existing(&snapshot);
     let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &snapshot.highest })
         .map_err(&refused)?;
@@ -51,7 +53,7 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Plann
         nodes: &nodes,
         global_profiles: &[],
         profiles: &BTreeMap::new(),
-        imports: &BTreeMap::new(),
+        imports: &imports.schemas,
         overrides: &BTreeMap::new(),
     })
     .map_err(&refused)?;
@@ -66,7 +68,15 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment) -> Result<Plann
         .filter(|role| role.kind == Kind::Work)
         .filter_map(|role| Some((role.name.clone(), shared.catalog.roles.get(&role.role)?.clone())))
         .collect();
-    let mut plan = difference(&snapshot, &compiled.graph, &contents, &doc.moved, &Anew::default());
+    if let Some(current) = &snapshot.current {
+        let importers = engine_store::imports::importers(&shared.pool, current.id).await.map_err(store)?;
+        let findings = imports::kept(&compiled.graph, &importers);
+        if !findings.is_empty() {
+            return Err(refused(findings));
+        }
+    }
+    pending.insert(doc.deployment.clone(), engine_store::imports::schemas(&compiled.graph));
+    let mut plan = difference(&snapshot, &compiled.graph, &contents, (&doc.moved, &imports.values), &Anew::default());
     plan.problems = read.place(plan.problems);
     let document = json!(doc);
     let current = snapshot.current.as_ref();
@@ -97,8 +107,13 @@ pub(super) async fn plan_destroy(shared: &Shared, name: &str) -> Result<Planned,
     let Some(current) = snapshot.current.as_ref().filter(|current| current.state != "gone") else {
         return Err(unknown_deployment(name));
     };
+    let importers = engine_store::imports::importers(&shared.pool, current.id).await.map_err(store)?;
+    if !importers.is_empty() {
+        return Err(imports::in_use(name, &importers));
+    }
     let empty = super::emptied(&current.graph);
-    let plan = difference(&snapshot, &empty, &BTreeMap::new(), &BTreeMap::new(), &Anew::default());
+    let nothing = (&BTreeMap::new(), &BTreeMap::new());
+    let plan = difference(&snapshot, &empty, &BTreeMap::new(), nothing, &Anew::default());
     let commit = (current.state != "destroying")
         .then(|| leaving(name, current.revision, current.document.clone(), &current.graph, &plan));
     let applied = Applied {
@@ -176,7 +191,7 @@ pub(super) fn difference(
     snapshot: &Snapshot,
     desired: &Graph,
     contents: &BTreeMap<RoleName, CatalogRole>,
-    moved: &BTreeMap<RoleName, RoleName>,
+    (moved, imports): (&BTreeMap<RoleName, RoleName>, &BTreeMap<String, Value>),
     anew: &Anew,
 ) -> engine_core::plan::Plan {
     let mut roles = snapshot.roles.clone();
@@ -197,13 +212,12 @@ pub(super) fn difference(
     }
     let current =
         snapshot.current.as_ref().map(|current| CurrentView { graph: &current.graph, vertices: &snapshot.seen });
-    let imports = BTreeMap::new();
     diff(&PlanInput {
         current,
         desired,
         contents: &roles,
         nodes: &nodes,
-        imports: &imports,
+        imports,
         moved,
         anew,
         // No graph with secrets gets so far.

@@ -12,7 +12,7 @@ use engine_store::snapshot::{Current, Snapshot, snapshot};
 use serde_json::json;
 
 use super::planning::{self, Planned};
-use super::{Control, allowed, store, unknown_deployment};
+use super::{Control, allowed, imports, store, unknown_deployment};
 use crate::shared::Shared;
 
 impl Control {
@@ -88,7 +88,8 @@ async fn plan(shared: &Shared, name: &str, nodes: &[String]) -> Result<(Applied,
     }
     let anew = anew(&snapshot, current, nodes)?;
     let contents = contents(shared, current).await?;
-    let plan = planning::difference(&snapshot, &current.graph, &contents, &BTreeMap::new(), &anew);
+    let imported = imports::told(shared, &current.graph).await?;
+    let plan = planning::difference(&snapshot, &current.graph, &contents, (&BTreeMap::new(), &imported), &anew);
     let (deployment, revision) = (name.to_owned(), current.revision);
     Ok((Applied { deployment, revision, changed: true, plan, warnings: Vec::new() }, anew))
 }

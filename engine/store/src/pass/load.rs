@@ -23,6 +23,7 @@ impl Locked {
         let nodes = self.places(&hood, vertices).await?.0;
         self.begin(&mut hood).await?;
         hood.budgets = self.budgets(graph).await?;
+        hood.imports = self.imports(graph).await?;
         self.load_whole(&mut hood, nodes).await?;
         Ok(hood)
     }
@@ -36,6 +37,7 @@ impl Locked {
         }
         (hood.paused, hood.deployment) = (self.paused, self.fields());
         hood.budgets = self.budgets(graph).await?;
+        hood.imports = self.imports(graph).await?;
         let new: BTreeSet<NodeId> = nodes.into_iter().filter(|node| !hood.is_whole(*node)).collect();
         if new.is_empty() {
             return Ok(());

@@ -37,6 +37,7 @@ impl Locked {
         self.note_skipped(&skipped(written)).await?;
         let mut woken = self.write_wakes(&written.wake).await?;
         woken.extend(self.wake_some(&written.free).await?);
+        self.tell(written, &revision.graph).await?;
         self.write_events(&written.events, &written.vertices, principal).await?;
         if !written.events.is_empty() {
             self.notify(EVENTS).await?;
