@@ -34,6 +34,8 @@ create table deployment (
     changed_at    timestamptz not null
 );
 
+create index deployment_destroying on deployment (deployment_id) where state = 'destroying';
+
 -- Roles as they were committed: documents with their files, by hash of everything.
 create table content (
     hash text primary key,
@@ -95,8 +97,13 @@ create unique index node_address_taken on node (address, port) where state not i
 create index node_of_deployment on node (deployment_id);
 create index node_down on node (deployment_id) where state not in ('up', 'virtual', 'gone') or standing <> 'in';
 create index node_of_machine on node (machine_id) where state not in ('gone', 'virtual');
-create index node_in_work on node (state, next_try_at) 
-    where state in ('creating', 'joining', 'unreachable', 'leaving') or rebuild;
+-- In the order in which they are worked on: of each deployment the first first, so that none waits for all of another.
+create index node_in_work on node (position, name)
+    where engine_id is null
+          and (state in ('creating', 'joining', 'unreachable', 'leaving') or (rebuild and state = 'up')
+               or (deployment_id is not null and group_name is null and state not in ('virtual', 'gone')));
+create index node_waiting on node (next_try_at)
+    where engine_id is null and (state in ('creating', 'joining', 'unreachable', 'leaving') or rebuild);
 
 -- Indices of created nodes are never used twice in a deployment.
 create table node_index (
@@ -162,6 +169,8 @@ create index vertex_woken on vertex (deployment_id) where wake;
 create index vertex_ready on vertex (deployment_id) where ready;
 create index vertex_broken on vertex (deployment_id) where broken;
 create index vertex_sought on vertex (deployment_id, sought) where sought is not null;
+-- Those that wait for a budget.
+create index vertex_rationed on vertex (deployment_id) where sought like 'b:%' or sought like 'm:%';
 create index vertex_anew on vertex (deployment_id) where anew;
 create index vertex_of_node on vertex (node_id, deployment_id);
 

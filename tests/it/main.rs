@@ -11,6 +11,7 @@ mod converge;
 mod database;
 mod drift;
 mod etcd;
+mod fleet;
 mod growing;
 mod hosts;
 mod imports;

@@ -12,9 +12,9 @@ use engine_core::document::Object;
 use engine_core::graph::{Graph, GraphRole, Kind, Pairing, Source, VIRTUAL};
 use engine_core::id::{JobId, NodeId, VertexId};
 use engine_core::settle::allowance::Token;
-use engine_core::settle::commit::{concerned, keep_leavers};
+use engine_core::settle::commit::{concerned, keep_leavers, rewired};
 use engine_core::settle::turn::Failure;
-use engine_core::settle::{Claim, Hood, Report, Tally, Turn, Vertex, Written};
+use engine_core::settle::{Cause, Claim, Hood, Report, Tally, Turn, Vertex, Written};
 use engine_core::state::{Event, Goal, State};
 use engine_core::testing::Dice;
 use engine_core::value::{Layer, Layered};
@@ -365,10 +365,12 @@ impl World {
         self.borne = self.tokens.keys().cloned().collect();
         self.change += 1;
         self.applies.clear();
+        let mut made = BTreeSet::new();
         for name in graph.nodes.keys() {
             if !self.nodes.contains_key(name) {
                 let id = NodeId(self.id());
                 self.nodes.insert(name.clone(), id);
+                made.insert(name);
             }
         }
         for (role, node) in &concerned.bind {
@@ -377,9 +379,14 @@ impl World {
                 self.vertices.insert(id, Vertex::new(id, role.clone(), self.nodes[node]));
             }
         }
+        let rewired = rewired(&self.graph, &graph);
         let mut moves = Vec::new();
         let unbind = concerned.unbind.iter().map(|place| (place, Event::Unbind));
-        let bind = concerned.bind.iter().map(|place| (place, Event::Bind));
+        // Those on nodes that are made now are bound by themselves, after the others.
+        let (fresh, bind): (Vec<_>, Vec<_>) = concerned.bind.iter().partition(|(_, node)| made.contains(node));
+        let fresh: Vec<VertexId> =
+            fresh.into_iter().map(|(role, node)| self.at(role, node).expect("a vertex")).collect();
+        let bind = bind.into_iter().map(|place| (place, Event::Bind));
         let touch = concerned.touch.keys().map(|place| (place, Event::Touch));
         for ((role, node), event) in unbind.chain(bind).chain(touch) {
             moves.push((self.at(role, node).expect("a vertex"), event));
@@ -399,7 +406,32 @@ impl World {
         self.write(written);
         // As the store does at a commit.
         for vertex in self.vertices.values_mut().filter(|vertex| vertex.phase.state == State::Blocked) {
-            vertex.wake = true;
+            vertex.wake |= self.sought.contains(&vertex.id) || rewired.contains(&vertex.role);
+        }
+        self.bind_made(&fresh);
+    }
+
+    /// Node roles on nodes that nobody has reached yet are judged as they are bound, as far as that goes without loading
+    /// more. Then the nodes answer.
+    fn bind_made(&mut self, fresh: &[VertexId]) {
+        let graph = self.graph.clone();
+        let mut hood = self.load(fresh);
+        let nodes: BTreeSet<NodeId> = fresh.iter().map(|id| self.vertices[id].node).collect();
+        for node in &nodes {
+            hood.nodes.get_mut(node).expect("loaded").ready = false;
+            hood.whole.insert(*node);
+        }
+        let mut turn = Turn::new(&graph, hood);
+        for id in fresh {
+            turn.event(*id, Event::Bind, self.change, Value::Null).expect("a new vertex may be bound");
+        }
+        turn.judge_all();
+        let written = turn.finish();
+        assert!(written.vertices.iter().all(|vertex| vertex.phase.state == State::Blocked), "nobody answers there");
+        self.write(written);
+        for id in &self.sought {
+            let vertex = self.vertices.get_mut(id).expect("what is sought is there");
+            vertex.wake |= matches!(&vertex.cause, Some(Cause::Node { node }) if nodes.contains(node));
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use engine_daemon::simulate::{self, Fleet, Report};
+use engine_daemon::simulate::{self, Fleet, Growth, Report};
 use engine_store::connect::{self, Target};
 use engine_store::embedded::{Embedded, EmbeddedConfig};
 
@@ -19,11 +19,14 @@ const DATABASE_WITHIN: Duration = Duration::from_mins(1);
 pub(crate) fn run(args: &Simulate, output: Output) -> Result<ExitCode, CliError> {
     let fleet = Fleet {
         name: args.name.clone(),
+        deployments: args.deployments,
         nodes: args.nodes,
         layers: args.layers,
         seed: args.seed,
         fail: args.fail,
         latency: Duration::from_millis(args.latency),
+        jobs: usize::try_from(args.jobs).unwrap_or(usize::MAX),
+        grow: args.grow,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
@@ -63,18 +66,37 @@ async fn simulated(args: &Simulate, fleet: &Fleet) -> Result<Report, ServeError>
 }
 
 fn text(report: &Report) -> String {
-    let Report { nodes, node_roles, commit, nodes_up, converge, transitions, failed, again, .. } = report;
+    let Report { deployments, nodes, node_roles, commit, nodes_up, converge, transitions, failed, again, .. } = report;
     let [median, most, nearly_all] = report.claimed_after;
+    let how = match &report.commit_to_active {
+        Some([fewest, median, nearly, most]) => format!(
+            "\x20 {converge:9.2} s   from the first commit to the last one active\n\
+             \x20 {median:9.2} s   from commit to active, median; fewest {fewest:.2}, 99 % {nearly:.2}, most {most:.2}\n"
+        ),
+        None => format!(
+            "\x20 {nodes_up:9.2} s   nodes up\n\
+             \x20 {converge:9.2} s   from letting go to active\n"
+        ),
+    };
+    let grown = report.growth.as_ref().map_or_else(String::new, |grown| {
+        let Growth { nodes, created, plan, commit, converge, rows_read, rows_written } = grown;
+        format!(
+            "{nodes} nodes more, {created} node roles\n\
+             \x20 {plan:9.2} s   plan; with its commit {commit:.2} s\n\
+             \x20 {converge:9.2} s   from the commit to active\n\
+             \x20 {rows_read:9}     rows read from the commit on, {rows_written} written\n"
+        )
+    });
     format!(
-        "{nodes} nodes, {node_roles} node roles\n\
+        "{deployments} deployments of {nodes} nodes, {node_roles} node roles\n\
          \x20 {commit:9.2} s   plan and commit; again, nothing to do: {again:.2} s\n\
-         \x20 {nodes_up:9.2} s   nodes up\n\
-         \x20 {converge:9.2} s   from letting go to active\n\
+         {how}\
          \x20 {transitions:9}     transitions, {:.0} in a second; {:.0} node roles in a second\n\
          \x20 {:9.4}     flushes for each transition, {:.0} bytes of write-ahead log\n\
          \x20 {median:9.1} ms  from ready to claimed, median; 95 %: {most:.1}, 99 %: {nearly_all:.1}\n\
          \x20 {failed:9}     attempts failed and were asked for again\n\
-         \x20 {:9}     MB of memory at most, without Postgres\n",
+         \x20 {:9}     MB of memory at most, without Postgres\n\
+         {grown}",
         report.transitions_per_second,
         report.node_roles_per_second,
         report.flushes_per_transition,

@@ -2,18 +2,24 @@
 
 use std::process::Command;
 
-#[test]
-fn a_small_fleet_converges_through_its_failures_and_leaves_nothing() {
+/// What the simulator says; it leaves nothing.
+fn simulate(args: &str) -> serde_json::Value {
     let below = tempfile::Builder::new().prefix("plinth-test-").tempdir_in("/var/tmp").expect("a folder");
     let folder = below.path().to_str().expect("text");
     // Postgres runs as somebody else when we are root.
     std::fs::set_permissions(below.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("our folder");
     let mut plinth = Command::new(env!("CARGO_BIN_EXE_plinth"));
-    plinth.args(["simulate", "--nodes", "20", "--layers", "6", "--fail", "40", "--latency", "2", "--seed", "3"]);
-    let output = plinth.args(["--below", folder, "-o", "json"]).output().expect("plinth runs");
+    plinth.arg("simulate").args(args.split(' ')).args(["--below", folder, "-o", "json"]);
+    let output = plinth.output().expect("plinth runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(std::fs::read_dir(below.path()).expect("our folder").count(), 0, "it leaves nothing");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn a_small_fleet_converges_through_its_failures_and_leaves_nothing() {
+    let report = simulate("--nodes 20 --layers 6 --fail 40 --latency 2 --seed 3");
     assert_eq!((&report["nodes"], &report["node_roles"]), (&20.into(), &120.into()));
     let number = |name: &str| report[name].as_i64().unwrap_or_default();
     // Each layer that fails does so once on every node.
@@ -21,7 +27,16 @@ fn a_small_fleet_converges_through_its_failures_and_leaves_nothing() {
     // Ready, running and active; a failure is two more before them, and a retry.
     assert!(number("transitions") >= 3 * 120 + 2 * number("failed"), "{report:#}");
     assert!(report["flushes_per_transition"].as_f64().is_some_and(|flushes| flushes > 0.0), "{report:#}");
-    assert_eq!(std::fs::read_dir(below.path()).expect("our folder").count(), 0, "it leaves nothing");
+}
+
+#[test]
+fn of_many_deployments_at_once_none_takes_much_longer_than_the_others() {
+    // Fewer places for jobs than there are deployments.
+    let report = simulate("--deployments 30 --nodes 3 --layers 3 --latency 20 --jobs 12");
+    assert_eq!((&report["deployments"], &report["node_roles"]), (&30.into(), &270.into()));
+    let [fewest, median, .., most] = [0, 1, 2, 3].map(|n| report["commit_to_active"][n].as_f64().expect("seconds"));
+    // Three layers of twenty milliseconds.
+    assert!(fewest >= 0.06 && most <= 3.0 * median, "{report:#}");
 }
 
 #[test]

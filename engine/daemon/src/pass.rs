@@ -1,5 +1,7 @@
 //! The pass: one turn after the other over the deployments in which there is something to be done.
 
+mod share;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use engine_core::state::State;
 use engine_store::StoreError;
 use engine_store::jobs::{self, OpenJob};
 use engine_store::pass::{self, Locked};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -19,6 +21,7 @@ use crate::drift;
 use crate::hints::{self, Woken};
 use crate::run::{Ended, Runners};
 use crate::shared::Shared;
+use share::Places;
 
 /// Vertices judged, and claimed, in one turn at most.
 const BATCH: i64 = 500;
@@ -27,6 +30,8 @@ const GATHER: Duration = Duration::from_millis(5);
 const MOST: usize = 500;
 /// A neighbourhood of more vertices than this is loaded anew by the next turn.
 const MOST_KEPT: usize = 50_000;
+/// All neighbourhoods are loaded anew when there are more vertices in them.
+const MOST_KEPT_OF_ALL: usize = 200_000;
 /// While another engine holds a deployment that we have reports for.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// While the database does not answer.
@@ -37,6 +42,28 @@ struct Kept {
     /// By which the database tells our turns from those of others.
     turns: Uuid,
     hoods: HashMap<DeploymentId, Hood>,
+}
+
+/// How the places for jobs are held while a deployment has its turn.
+#[derive(Clone, Copy)]
+struct Jobs {
+    /// Its own, at the beginning of the round, without those that are over.
+    own: usize,
+    /// Deployments that come after it.
+    after: usize,
+    /// Deployments that hold places or may want some.
+    sharing: usize,
+}
+
+/// What a round left to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    /// Nothing.
+    Nothing,
+    /// What another engine was about to do.
+    Busy,
+    /// More of the same.
+    Work,
 }
 
 /// How a turn ended.
@@ -60,20 +87,26 @@ pub(crate) async fn turns(
     let mut kept = Kept { turns: Uuid::now_v7(), hoods: HashMap::new() };
     let mut pause = Duration::ZERO;
     loop {
-        tokio::select! {
-            woken = hints::wait(&mut hints, pause, &stop) => if woken == Woken::Stop { return },
-            Some(report) = reports.recv() => {
-                ended.entry(report.deployment).or_default().push(report);
-                gather(&mut ended, &mut reports, runners.len()).await;
+        if stop.is_cancelled() {
+            return;
+        }
+        if !pause.is_zero() {
+            tokio::select! {
+                woken = hints::wait(&mut hints, pause, &stop) => if woken == Woken::Stop { return },
+                Some(report) = reports.recv() => {
+                    ended.entry(report.deployment).or_default().push(report);
+                    gather(&mut ended, &mut reports, runners.len()).await;
+                }
             }
         }
         hints.mark_unchanged();
         while let Ok(report) = reports.try_recv() {
             ended.entry(report.deployment).or_default().push(report);
         }
-        pause = match round(&shared, &runners, &mut ended, &mut kept).await {
-            Ok(true) => BUSY_PAUSE,
-            Ok(false) => shared.poll,
+        pause = match round(&shared, &runners, &mut ended, &mut kept, &hints).await {
+            Ok(Left::Work) => Duration::ZERO,
+            Ok(Left::Busy) => BUSY_PAUSE,
+            Ok(Left::Nothing) => shared.poll,
             Err(error) => {
                 tracing::debug!(%error, code = error.code(), "a turn did not come about");
                 if !error.is_transient() {
@@ -83,7 +116,8 @@ pub(crate) async fn turns(
                 DOWN_PAUSE
             }
         };
-        if runners.len() == 0 {
+        let seen: usize = kept.hoods.values().map(|hood| hood.vertices.len()).sum();
+        if runners.len() == 0 || seen > MOST_KEPT_OF_ALL {
             kept.hoods.clear();
         }
     }
@@ -104,37 +138,43 @@ async fn gather(
     }
 }
 
-/// One look at all deployments with work. `true`: something had to be left for soon.
+/// One look at all deployments with work. Each has one turn in a round, those with the fewest jobs first; one that is
+/// alone has turn after turn until a hint says that it may not be any more.
 async fn round(
     shared: &Shared,
     runners: &Runners,
     ended: &mut HashMap<DeploymentId, Vec<Ended>>,
     kept: &mut Kept,
-) -> Result<bool, StoreError> {
+    hints: &watch::Receiver<u64>,
+) -> Result<Left, StoreError> {
     let mut todo = pass::with_work(&shared.pool).await?;
     todo.extend(ended.keys().copied());
     todo.sort_unstable();
     todo.dedup();
-    let mut busy = false;
-    let mut failure = None;
-    for deployment in todo {
+    let held = runners.by_deployment();
+    let sharing = todo.len() + held.keys().filter(|other| todo.binary_search(other).is_err()).count();
+    let mut order: Vec<(usize, DeploymentId)> = todo
+        .into_iter()
+        .map(|id| (held.get(&id).map_or(0, |held| held.saturating_sub(ended.get(&id).map_or(0, Vec::len))), id))
+        .collect();
+    order.sort_unstable();
+    let (mut left, mut failure) = (Left::Nothing, None);
+    for (place, (own, deployment)) in order.iter().enumerate() {
+        let jobs = Jobs { own: *own, after: order.len() - place - 1, sharing };
         loop {
-            // A deployment that can not be turned must not stop the others.
-            match turn(shared, runners, deployment, ended, kept).await {
-                Ok(Turned::More) => {}
-                Ok(Turned::Rest) => break,
-                Ok(Turned::Busy) => {
-                    busy |= ended.contains_key(&deployment);
-                    break;
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
+            match turn(shared, runners, *deployment, ended, kept, jobs).await {
+                Ok(Turned::More) if sharing == 1 && !hints.has_changed().unwrap_or(true) => continue,
+                Ok(Turned::More) => left = Left::Work,
+                Ok(Turned::Rest) => {}
+                Ok(Turned::Busy) if ended.contains_key(deployment) => left = left.max(Left::Busy),
+                Ok(Turned::Busy) => {}
+                // A deployment that can not be turned must not stop the others.
+                Err(error) => failure = Some(error),
             }
+            break;
         }
     }
-    failure.map_or(Ok(busy), Err)
+    failure.map_or(Ok(left), Err)
 }
 
 async fn turn(
@@ -143,6 +183,7 @@ async fn turn(
     deployment: DeploymentId,
     ended: &mut HashMap<DeploymentId, Vec<Ended>>,
     kept: &mut Kept,
+    jobs: Jobs,
 ) -> Result<Turned, StoreError> {
     let engine = shared.engine();
     // Put back at the end: a turn that fails midway has moved it.
@@ -156,8 +197,10 @@ async fn turn(
     // No more than this: while a turn is written, those that it leaves aside and those that it started go on.
     let reports = ended.get(&deployment).map(Vec::as_slice).unwrap_or_default();
     let reports = &reports[..reports.len().min(MOST)];
-    // What is reported here runs no more.
-    let capacity = (shared.jobs + reports.len()).saturating_sub(runners.len());
+    // What is reported, here or elsewhere, runs no more.
+    let over: usize = ended.values().map(Vec::len).sum();
+    let free = (shared.jobs + over).saturating_sub(runners.len());
+    let capacity = Places { all: shared.jobs, free, sharing: jobs.sharing }.share(jobs.own, jobs.after);
     let many_ready = is_full(&todo.ready);
     let mut claimable = if capacity == 0 { Vec::new() } else { todo.ready };
     if reports.is_empty() && todo.woken.is_empty() && claimable.is_empty() {
@@ -205,7 +248,8 @@ async fn turn(
     locked.record_checks(&checked).await?;
     let woken = locked.write(&written, &revision, Some(engine), "engine").await?;
     let left_ready = written.vertices.iter().any(|vertex| vertex.phase.state == State::Ready);
-    let claim_more = (many_ready || left_ready) && written.claims.len() < capacity;
+    // Of free places that others did not want it gets more in the next round.
+    let claim_more = (many_ready || left_ready) && (written.claims.len() < capacity || capacity < free);
     let again = full || claim_more || !woken.is_empty() || written.vertices.iter().any(|vertex| vertex.wake);
     let opened: Vec<OpenJob> = written.claims.iter().filter_map(|claim| locked.opened(claim, &revision)).collect();
     locked.commit().await?;

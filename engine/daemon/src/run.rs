@@ -68,6 +68,7 @@ struct Running {
     drop: CancellationToken,
     /// The vertex that it is a check of.
     checks: Option<VertexId>,
+    deployment: DeploymentId,
 }
 
 /// All jobs that this engine follows.
@@ -87,6 +88,15 @@ impl Runners {
     /// How many jobs are followed.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
+    }
+
+    /// The same by deployment.
+    pub(crate) fn by_deployment(&self) -> HashMap<DeploymentId, usize> {
+        let mut count = HashMap::new();
+        for running in self.lock().values() {
+            *count.entry(running.deployment).or_default() += 1;
+        }
+        count
     }
 
     /// Is this one followed, or its report not yet recorded?
@@ -114,7 +124,13 @@ impl Runners {
     pub(crate) fn start(&self, job: OpenJob, adopted: bool) {
         let (cancel, drop) = (CancellationToken::new(), CancellationToken::new());
         let checks = (job.action == "check").then_some(job.vertex);
-        let running = Running { fence: job.fence, cancel: cancel.clone(), drop: drop.clone(), checks };
+        let running = Running {
+            fence: job.fence,
+            cancel: cancel.clone(),
+            drop: drop.clone(),
+            checks,
+            deployment: job.deployment,
+        };
         match self.lock().entry(job.job) {
             // The turn that claimed it and the loop that looks for jobs without a follower may both come here.
             Entry::Occupied(_) => return,

@@ -3,28 +3,29 @@
 //! A deployment of layers is committed and held until all nodes are up; then it is let go and measured until it is
 //! active. What failed is asked for again, as a person would.
 
-use std::fs;
+mod fleet;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine_catalog::{Folder, load_folders};
 use engine_core::catalog::Catalog;
 use engine_core::request::Ask;
 use engine_core::view::{Health, Refusal};
 use engine_provider::simulated::Simulated;
 use engine_remote::AgentBinary;
 use engine_store::connect::{self, Target};
-use engine_store::{StoreError, measure, migrate, read};
-use serde_json::{Value, json};
+use engine_store::measure::Mark;
+use engine_store::{PgPool, StoreError, measure, migrate, read};
+use futures::StreamExt as _;
 use tokio::time::sleep;
 
 use crate::{Config, ConfigError, Control, Engine};
 
 /// Connections of the engine.
 const POOL: u32 = 16;
-/// Jobs that the engine follows at once. They cost it nothing on nodes that exist only in memory.
-const JOBS: usize = 1000;
+/// Commits at once.
+const COMMITS: usize = 8;
 /// How often it is looked whether the fleet is there.
 const LOOK: Duration = Duration::from_millis(20);
 /// Who asks.
@@ -35,7 +36,9 @@ const WHO: &str = "simulation";
 pub struct Fleet {
     /// Name of the deployment.
     pub name: String,
-    /// Nodes.
+    /// How many deployments, all at once; their names are numbered where it is not one.
+    pub deployments: u32,
+    /// Nodes of each.
     pub nodes: u32,
     /// Roles on each, every one needs the one before it.
     pub layers: u32,
@@ -45,21 +48,37 @@ pub struct Fleet {
     pub fail: u8,
     /// How long a job takes on its node; without it, and without failures, roles have no steps.
     pub latency: Duration,
+    /// Jobs that the engine follows at once. They cost it little on nodes that exist only in memory.
+    pub jobs: usize,
+    /// So many nodes are added when the fleet is at rest.
+    pub grow: u32,
+}
+
+impl Fleet {
+    /// Name of the deployment of this number, from 1.
+    fn deployment(&self, number: u32) -> String {
+        if self.deployments == 1 { self.name.clone() } else { format!("{}-{number}", self.name) }
+    }
 }
 
 /// What was measured. Times are in seconds.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Report {
-    /// Nodes.
+    /// Deployments.
+    pub deployments: u32,
+    /// Nodes of each.
     pub nodes: u32,
     /// Node roles.
     pub node_roles: u64,
-    /// To plan and to commit.
+    /// To plan and to commit, all of them.
     pub commit: f64,
-    /// Until all nodes were up.
+    /// Until all nodes were up; nothing where the fleet was not held.
     pub nodes_up: f64,
-    /// From letting go to active.
+    /// From letting go to active; of many deployments from the first commit to the last one active.
     pub converge: f64,
+    /// Of many deployments: from the commit of each to active: fewest, median, 99 %, most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit_to_active: Option<[f64; 4]>,
     /// Moves of node roles meanwhile.
     pub transitions: i64,
     /// Of these in a second.
@@ -76,6 +95,28 @@ pub struct Report {
     pub failed: i64,
     /// Committing the same again: seconds.
     pub again: f64,
+    /// What it cost to add nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
+}
+
+/// What it cost to add nodes to a fleet at rest. Times are in seconds.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Growth {
+    /// Nodes that were added.
+    pub nodes: u32,
+    /// Node roles that the plan creates.
+    pub created: usize,
+    /// To plan alone.
+    pub plan: f64,
+    /// To plan and to commit.
+    pub commit: f64,
+    /// From the commit to active.
+    pub converge: f64,
+    /// Rows that Postgres read from the commit on, by tables and by entries of indexes.
+    pub rows_read: i64,
+    /// Rows that it wrote.
+    pub rows_written: i64,
 }
 
 /// Why a simulation did not end.
@@ -127,65 +168,181 @@ pub async fn run(
     fleet: &Fleet,
     mut tell: impl FnMut(&str),
 ) -> Result<Report, SimulateError> {
-    let catalog = catalog(folder, fleet)?;
+    let world = World {
+        target,
+        folder,
+        fleet,
+        catalog: Arc::new(fleet::catalog(folder, fleet)?),
+        machines: Arc::new(Simulated::new()),
+    };
     migrate::run(target).await?;
-    let pool = connect::connect(target, POOL).await?;
-    let agent = AgentBinary::new(std::env::consts::ARCH, &b"none"[..]);
-    let mut config = Config::new(pool.clone(), target.clone(), Arc::new(catalog), agent, folder.join("engine"));
-    config.providers.insert("simulated".to_owned(), Arc::new(Simulated::new()));
-    config.jobs = JOBS;
-    let engine = Engine::start(config).await?;
+    let (pool, engine) = world.engine().await?;
     let control = engine.control();
-
-    let text = document(fleet);
+    let times = match fleet.deployments {
+        1 => held(&pool, &control, fleet, &mut tell).await?,
+        _ => at_once(&pool, &control, fleet, &mut tell).await?,
+    };
     let began = Instant::now();
-    control.apply(&text, WHO, &[], WHO).await?;
-    let commit = began.elapsed().as_secs_f64();
-    control.ask(Ask::Pause, &fleet.name, None, WHO).await?;
-    tell(&format!("committed in {commit:.2} s"));
-    while measure::nodes_up(&pool, &fleet.name).await? < i64::from(fleet.nodes) {
-        sleep(LOOK).await;
-    }
-    let nodes_up = began.elapsed().as_secs_f64() - commit;
-    tell(&format!("{} nodes up after {nodes_up:.2} s", fleet.nodes));
-
-    let mark = measure::mark(&pool).await?;
-    let began = Instant::now();
-    control.ask(Ask::Resume, &fleet.name, None, WHO).await?;
-    until_active(&pool, &control, &fleet.name, &mut tell).await?;
-    let converge = began.elapsed().as_secs_f64();
-    let began = Instant::now();
-    control.apply(&text, WHO, &[], WHO).await?;
+    control.apply(&world.document(1, fleet.nodes), WHO, &[], WHO).await?;
     let again = began.elapsed().as_secs_f64();
     drop(control);
     engine.stop().await;
-    // Connections report their flushes when they end.
+    // Connections report what they cost when they end.
     pool.close().await;
 
     let pool = connect::connect(target, 1).await?;
-    let since = measure::since(&pool, mark).await?;
+    let since = measure::since(&pool, times.mark).await?;
     pool.close().await;
+    let growth = match fleet.grow {
+        0 => None,
+        more => Some(grow(&world, more, &mut tell).await?),
+    };
+    let node_roles = u64::from(fleet.deployments) * u64::from(fleet.nodes) * u64::from(fleet.layers);
     #[allow(clippy::cast_precision_loss, reason = "counts of a simulation are small")]
-    let (transitions, flushes, bytes) = (since.transitions as f64, since.flushes as f64, since.bytes as f64);
+    let (transitions, flushes, bytes, ran) =
+        (since.transitions as f64, since.flushes as f64, since.bytes as f64, node_roles as f64);
     Ok(Report {
+        deployments: fleet.deployments,
         nodes: fleet.nodes,
-        node_roles: u64::from(fleet.nodes) * u64::from(fleet.layers),
-        commit,
-        nodes_up,
-        converge,
+        node_roles,
+        commit: times.commit,
+        nodes_up: times.nodes_up,
+        converge: times.converge,
+        commit_to_active: times.commit_to_active,
         transitions: since.transitions,
-        transitions_per_second: transitions / converge,
-        node_roles_per_second: f64::from(fleet.nodes) * f64::from(fleet.layers) / converge,
+        transitions_per_second: transitions / times.converge,
+        node_roles_per_second: ran / times.converge,
         flushes_per_transition: flushes / transitions,
         bytes_per_transition: bytes / transitions,
         claimed_after: since.claimed_after,
         failed: since.failed,
         again,
+        growth,
     })
 }
 
+/// What engines of a simulation share.
+struct World<'a> {
+    target: &'a Target,
+    folder: &'a Path,
+    fleet: &'a Fleet,
+    catalog: Arc<Catalog>,
+    /// The machines are one world, however many engines there are.
+    machines: Arc<Simulated>,
+}
+
+impl World<'_> {
+    async fn engine(&self) -> Result<(PgPool, Engine), SimulateError> {
+        let pool = connect::connect(self.target, POOL).await?;
+        let agent = AgentBinary::new(std::env::consts::ARCH, &b"none"[..]);
+        let folder = self.folder.join("engine");
+        let mut config = Config::new(pool.clone(), self.target.clone(), Arc::clone(&self.catalog), agent, folder);
+        config.providers.insert("simulated".to_owned(), Arc::clone(&self.machines) as _);
+        config.jobs = self.fleet.jobs;
+        Ok((pool, Engine::start(config).await?))
+    }
+
+    fn document(&self, number: u32, nodes: u32) -> String {
+        fleet::document(self.fleet, &self.fleet.deployment(number), nodes)
+    }
+}
+
+/// How long a fleet took.
+struct Times {
+    mark: Mark,
+    commit: f64,
+    nodes_up: f64,
+    converge: f64,
+    commit_to_active: Option<[f64; 4]>,
+}
+
+/// One deployment, held until all its nodes are up and then let go.
+async fn held(
+    pool: &PgPool,
+    control: &Control,
+    fleet: &Fleet,
+    tell: &mut impl FnMut(&str),
+) -> Result<Times, SimulateError> {
+    let began = Instant::now();
+    control.apply(&fleet::document(fleet, &fleet.name, fleet.nodes), WHO, &[], WHO).await?;
+    let commit = began.elapsed().as_secs_f64();
+    control.ask(Ask::Pause, &fleet.name, None, WHO).await?;
+    tell(&format!("committed in {commit:.2} s"));
+    while measure::nodes_up(pool, &fleet.name).await? < i64::from(fleet.nodes) {
+        sleep(LOOK).await;
+    }
+    let nodes_up = began.elapsed().as_secs_f64() - commit;
+    tell(&format!("{} nodes up after {nodes_up:.2} s", fleet.nodes));
+    let mark = measure::mark(pool).await?;
+    let began = Instant::now();
+    control.ask(Ask::Resume, &fleet.name, None, WHO).await?;
+    until_active(pool, control, &fleet.name, tell).await?;
+    Ok(Times { mark, commit, nodes_up, converge: began.elapsed().as_secs_f64(), commit_to_active: None })
+}
+
+/// Many deployments, committed one after the other as fast as that goes, each with nodes of its own.
+async fn at_once(
+    pool: &PgPool,
+    control: &Control,
+    fleet: &Fleet,
+    tell: &mut impl FnMut(&str),
+) -> Result<Times, SimulateError> {
+    let mark = measure::mark(pool).await?;
+    let began = Instant::now();
+    let all = (1..=fleet.deployments).map(|number| async move {
+        let text = fleet::document(fleet, &fleet.deployment(number), fleet.nodes);
+        control.apply(&text, WHO, &[], WHO).await
+    });
+    let done: Vec<_> = futures::stream::iter(all).buffer_unordered(COMMITS).collect().await;
+    done.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let commit = began.elapsed().as_secs_f64();
+    tell(&format!("{} deployments committed in {commit:.2} s", fleet.deployments));
+    for number in 1..=fleet.deployments {
+        until_active(pool, control, &fleet.deployment(number), tell).await?;
+    }
+    let converge = began.elapsed().as_secs_f64();
+    let spread = measure::commit_to_active(pool).await?;
+    Ok(Times { mark, commit, nodes_up: 0.0, converge, commit_to_active: Some(spread) })
+}
+
+/// Nodes are added to a fleet that is at rest, by an engine that knows nothing of it yet.
+async fn grow(world: &World<'_>, more: u32, tell: &mut impl FnMut(&str)) -> Result<Growth, SimulateError> {
+    let (name, text) = (world.fleet.deployment(1), world.document(1, world.fleet.nodes + more));
+    let (pool, engine) = world.engine().await?;
+    let control = engine.control();
+    let began = Instant::now();
+    let planned = control.plan(&text, WHO).await?;
+    let plan = began.elapsed().as_secs_f64();
+    let created = planned.iter().map(|plan| plan.plan.totals.create).sum();
+    drop(control);
+    engine.stop().await;
+    pool.close().await;
+
+    let look = connect::connect(world.target, 1).await?;
+    let mark = measure::rows(&look).await?;
+    look.close().await;
+    let (pool, engine) = world.engine().await?;
+    let control = engine.control();
+    let began = Instant::now();
+    control.apply(&text, WHO, &[], WHO).await?;
+    let commit = began.elapsed().as_secs_f64();
+    tell(&format!("{more} nodes more: planned in {plan:.2} s, committed in {commit:.2} s"));
+    let began = Instant::now();
+    while !measure::rests(&pool, &name).await? {
+        sleep(LOOK).await;
+    }
+    let converge = began.elapsed().as_secs_f64();
+    drop(control);
+    engine.stop().await;
+    pool.close().await;
+    let look = connect::connect(world.target, 1).await?;
+    let rows = measure::rows(&look).await?.since(mark);
+    look.close().await;
+    Ok(Growth { nodes: more, created, plan, commit, converge, rows_read: rows.read, rows_written: rows.written })
+}
+
 async fn until_active(
-    pool: &engine_store::PgPool,
+    pool: &PgPool,
     control: &Control,
     name: &str,
     tell: &mut impl FnMut(&str),
@@ -211,62 +368,4 @@ async fn until_active(
         }
         sleep(LOOK).await;
     }
-}
-
-fn document(fleet: &Fleet) -> String {
-    let mut script = serde_json::Map::new();
-    for layer in 1..=fleet.layers {
-        let delay = u64::try_from(fleet.latency.as_millis()).unwrap_or(u64::MAX);
-        let mut line = json!({"delay_ms": delay});
-        if fails(fleet, layer) {
-            line["outcome"] = json!({"fail": {"code": "step-failed", "message": "simulated", "times": 1}});
-        }
-        script.insert(name(layer), line);
-    }
-    json!({"deployment": fleet.name, "workload": "layers",
-           "nodes": {"all": {"provider": "simulated", "count": fleet.nodes, "with": {"script": script}}}})
-    .to_string()
-}
-
-/// Spread by the seed: of a hundred layers, `fail`.
-fn fails(fleet: &Fleet, layer: u32) -> bool {
-    let mut mixed = fleet.seed.wrapping_add(u64::from(layer)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    mixed ^= mixed >> 31;
-    mixed % 100 < u64::from(fleet.fail)
-}
-
-fn name(layer: u32) -> String {
-    format!("layer-{layer:03}")
-}
-
-fn catalog(folder: &Path, fleet: &Fleet) -> Result<Catalog, SimulateError> {
-    let bundle = folder.join("bundle");
-    let write = |path: &str, document: &Value| {
-        let path = bundle.join(path);
-        fs::create_dir_all(path.parent().unwrap_or(&bundle))?;
-        fs::write(path, document.to_string())
-    };
-    let steps = if fleet.fail > 0 || !fleet.latency.is_zero() {
-        json!([{"run": {"text": "true", "unless": "false"}}])
-    } else {
-        json!([])
-    };
-    let mut files = vec![("bundle.yaml".to_owned(), json!({"bundle": "simulated", "version": "1.0.0"}))];
-    let mut bound = Vec::new();
-    for layer in 1..=fleet.layers {
-        let before: Vec<String> = (layer > 1).then(|| name(layer - 1)).into_iter().collect();
-        let role = json!({"role": name(layer), "version": "1.0.0", "about": "A layer.", "runs": "node",
-                          "milestone": true, "requires": before, "apply": steps});
-        files.push((format!("roles/{}/role.yaml", name(layer)), role));
-        bound.push(json!(name(layer)));
-    }
-    let workload = json!({"workload": "layers", "version": "1.0.0", "about": "Layers.",
-                          "groups": {"all": {"count": {"default": 1, "minimum": 1}}}, "roles": {"all": bound}});
-    files.push(("workloads/layers/workload.yaml".to_owned(), workload));
-    for (path, document) in &files {
-        write(path, document).map_err(SimulateError::Bundle)?;
-    }
-    let read = Folder::read(&bundle).map_err(|error| Refusal::findings(vec![*error]))?;
-    let loaded = load_folders(vec![read]);
-    if loaded.has_errors() { Err(Refusal::findings(loaded.diagnostics).into()) } else { Ok(loaded.catalog) }
 }

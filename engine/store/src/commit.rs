@@ -1,14 +1,15 @@
 //! Committing a revision: the one transaction that puts it in force, if nothing has moved since its plan was made.
 
-use std::collections::BTreeMap;
+mod bind;
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine_core::catalog::CatalogRole;
 use engine_core::document::{CheckPolicy, Object, OnDrift};
 use engine_core::graph::{Graph, NodeName, RoleName, VIRTUAL};
-use engine_core::id::{DeploymentId, NodeId, VertexId};
-use engine_core::settle::commit::{Concerned, concerned};
-use engine_core::settle::{Turn, Vertex};
-use engine_core::state::Event;
+use engine_core::id::{DeploymentId, NodeId};
+use engine_core::settle::commit::{concerned, rewired};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -118,20 +119,18 @@ pub async fn commit(pool: &PgPool, commit: &Commit) -> Result<Committed, StoreEr
     }
     locked.tell_all().await?;
     let revision = write_revision(&mut locked, commit, old.as_deref()).await?;
-    if let Err(name) = bind(&mut locked, commit).await? {
-        locked.roll_back().await?;
-        return Ok(Committed::NodeTaken(name));
+    let before = old.as_ref().map(|old| &old.graph);
+    let made = match bind::bind(&mut locked, commit, before).await? {
+        Ok(made) => made,
+        Err(name) => {
+            locked.roll_back().await?;
+            return Ok(Committed::NodeTaken(name));
+        }
+    };
+    if let Some(before) = before {
+        wake(&mut locked, &rewired(before, &revision.graph)).await?;
     }
-    let concerned = concerned(old.as_ref().map(|old| &old.graph), &commit.graph);
-    settle(&mut locked, &revision, &concerned, &commit.by).await?;
-    // What was held may be held by something that this revision took away.
-    sqlx::query!(
-        "update vertex set wake = true where deployment_id = $1 and state = 'blocked' and not wake",
-        locked.id.0
-    )
-    .execute(&mut *locked.tx)
-    .await
-    .map_err(&failed)?;
+    settle::settle(&mut locked, &revision, &concerned(before, &commit.graph), &made, &commit.by).await?;
     let totals = commit.plan.get("totals").cloned().unwrap_or_default();
     let kind = if commit.destroying { "deployment.destroying" } else { "deployment.committed" };
     event(&mut locked, kind, &commit.by, json!({"revision": revision.number, "totals": totals})).await?;
@@ -140,6 +139,33 @@ pub async fn commit(pool: &PgPool, commit: &Commit) -> Result<Committed, StoreEr
     let number = revision.number;
     locked.commit().await?;
     Ok(Committed::Revision(number))
+}
+
+/// What was held may be held by something that this revision took away: a budget, an approval, something elsewhere, or,
+/// for these roles, a parent on the same node.
+async fn wake(locked: &mut Locked, rewired: &BTreeSet<RoleName>) -> Result<(), StoreError> {
+    let failed = doing("waking what a revision may have let go");
+    sqlx::query!(
+        "update vertex set wake = true where deployment_id = $1 and sought is not null and not wake",
+        locked.id.0
+    )
+    .execute(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
+    if rewired.is_empty() {
+        return Ok(());
+    }
+    let roles: Vec<&str> = rewired.iter().map(String::as_str).collect();
+    sqlx::query!(
+        "update vertex set wake = true
+         where deployment_id = $1 and role = any($2) and not gone and state = 'blocked' and not wake",
+        locked.id.0,
+        &roles as &[&str]
+    )
+    .execute(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
+    Ok(())
 }
 
 /// The row of a new deployment; `None` if somebody else was faster.
@@ -254,142 +280,6 @@ pub async fn expired(pool: &PgPool) -> Result<Vec<String>, StoreError> {
     .fetch_all(pool)
     .await
     .map_err(doing("looking for deployments whose time is over"))
-}
-
-/// Makes and takes nodes; those that the revision does not name any more lose their group.
-async fn bind(locked: &mut Locked, commit: &Commit) -> Result<Result<(), NodeName>, StoreError> {
-    let failed = doing("binding nodes");
-    let names: Vec<String> = commit.bindings.iter().map(|binding| binding.name.clone()).collect();
-    sqlx::query!(
-        "update node set group_name = null, changed_at = now()
-         where deployment_id = $1 and not name = any($2) and state <> 'virtual'",
-        locked.id.0,
-        &names
-    )
-    .execute(&mut *locked.tx)
-    .await
-    .map_err(&failed)?;
-    for (position, binding) in commit.bindings.iter().enumerate() {
-        let position = i32::try_from(position).unwrap_or(i32::MAX);
-        let done = match &binding.create {
-            Some((provider, with)) => {
-                sqlx::query!(
-                    "insert into node (node_id, name, provider, options, owned_by, deployment_id, group_name, position,
-                                       state, created_at, changed_at)
-                     values ($1, $2, $3, $4, $5, $5, $6, $7, 'creating', now(), now())
-                     on conflict (name) where state not in ('gone', 'virtual') do nothing",
-                    Uuid::now_v7(),
-                    binding.name,
-                    provider,
-                    json!(with),
-                    locked.id.0,
-                    binding.group,
-                    position
-                )
-                .execute(&mut *locked.tx)
-                .await
-            }
-            None => {
-                sqlx::query!(
-                    "update node set generation = case when deployment_id = $1 then generation else 0 end,
-                                     deployment_id = $1, group_name = $3, position = $4, changed_at = now()
-                     where name = $2 and (deployment_id is null or deployment_id = $1)
-                           and state not in ('gone', 'virtual', 'leaving')",
-                    locked.id.0,
-                    binding.name,
-                    binding.group,
-                    position
-                )
-                .execute(&mut *locked.tx)
-                .await
-            }
-        };
-        if done.map_err(&failed)?.rows_affected() != 1 {
-            return Ok(Err(binding.name.clone()));
-        }
-    }
-    for (group, highest) in &commit.highest {
-        sqlx::query!(
-            "insert into node_index (deployment_id, group_name, highest) values ($1, $2, $3)
-             on conflict (deployment_id, group_name) do update set highest = greatest(node_index.highest, excluded.highest)",
-            locked.id.0,
-            group,
-            i32::try_from(*highest).unwrap_or(i32::MAX)
-        )
-        .execute(&mut *locked.tx)
-        .await
-        .map_err(&failed)?;
-    }
-    Ok(Ok(()))
-}
-
-/// Moves the vertices that the commit concerns.
-async fn settle(locked: &mut Locked, revision: &Revision, concerned: &Concerned, by: &str) -> Result<(), StoreError> {
-    let failed = doing("moving what a revision concerns");
-    let rows = sqlx::query!(
-        "select vertex_id, role, n.name, v.node_id from vertex v join node n using (node_id)
-         where v.deployment_id = $1 and not v.gone",
-        locked.id.0
-    )
-    .fetch_all(&mut *locked.tx)
-    .await
-    .map_err(&failed)?;
-    let mut places: BTreeMap<(RoleName, NodeName), VertexId> =
-        rows.into_iter().map(|row| ((row.role, row.name), VertexId(row.vertex_id))).collect();
-    let nodes = pass::load_nodes(&mut locked.tx, locked.id, locked.virtual_node, None).await?;
-    let nodes: BTreeMap<NodeName, NodeId> = nodes.into_iter().map(|node| (node.name, node.id)).collect();
-    let mut fresh: Vec<(Uuid, String, Uuid)> = Vec::new();
-    for (role, node) in &concerned.bind {
-        if !places.contains_key(&(role.clone(), node.clone()))
-            && let Some(id) = nodes.get(node)
-        {
-            let vertex = Vertex::new(VertexId(Uuid::now_v7()), role.clone(), *id);
-            fresh.push((vertex.id.0, role.clone(), id.0));
-            places.insert((role.clone(), node.clone()), vertex.id);
-        }
-    }
-    let ids: Vec<Uuid> = fresh.iter().map(|(id, ..)| *id).collect();
-    let roles: Vec<String> = fresh.iter().map(|(_, role, _)| role.clone()).collect();
-    let on: Vec<Uuid> = fresh.iter().map(|(.., node)| *node).collect();
-    sqlx::query!(
-        "insert into vertex (vertex_id, deployment_id, role, node_id, state, goal, armed, touched, rebound, applying,
-                             started, wake, changed_at)
-         select u.id, $1, u.role, u.node, 'proposed', 'present', false, false, false, false, false, false, now()
-         from unnest($2::uuid[], $3::text[], $4::uuid[]) as u(id, role, node)",
-        locked.id.0,
-        &ids,
-        &roles,
-        &on
-    )
-    .execute(&mut *locked.tx)
-    .await
-    .map_err(&failed)?;
-    let change = locked.change;
-    let mut moves: Vec<(VertexId, Event, Value)> = Vec::new();
-    let place = |role: &RoleName, node: &NodeName| places.get(&(role.clone(), node.clone())).copied();
-    for (role, node) in &concerned.unbind {
-        moves.extend(place(role, node).map(|id| (id, Event::Unbind, json!({"revision": revision.number}))));
-    }
-    for (role, node) in &concerned.bind {
-        moves.extend(place(role, node).map(|id| (id, Event::Bind, json!({"revision": revision.number}))));
-    }
-    for ((role, node), reasons) in &concerned.touch {
-        let why = json!({"revision": revision.number, "changed": reasons});
-        moves.extend(place(role, node).map(|id| (id, Event::Touch, why)));
-    }
-    let ids: Vec<VertexId> = moves.iter().map(|(id, ..)| *id).collect();
-    let hood = locked.hood(&ids, &revision.graph).await?;
-    let mut turn = Turn::new(&revision.graph, hood);
-    for (id, what, why) in moves {
-        if what == Event::Touch {
-            turn.touch(id, change, &why);
-        } else if let Err(illegal) = turn.event(id, what, change, why) {
-            tracing::debug!(%illegal, "a commit asks for what is so already");
-        }
-    }
-    let written = turn.finish();
-    locked.write(&written, revision, None, by).await?;
-    Ok(())
 }
 
 /// Writes an event about the deployment itself.

@@ -18,7 +18,7 @@ pub struct Mark {
 /// What happened since a [`Mark`].
 #[derive(Clone, Copy, Debug)]
 pub struct Since {
-    /// Moves of node roles, each with its event row.
+    /// Moves of node roles that were bound, each with its event row.
     pub transitions: i64,
     /// Jobs that succeeded.
     pub succeeded: i64,
@@ -49,7 +49,8 @@ pub async fn since(pool: &PgPool, mark: Mark) -> Result<Since, StoreError> {
     let failed = doing("counting what happened");
     let (flushes, bytes) = wal(pool).await?;
     let events = sqlx::query_scalar!(
-        r#"select count(*) as "count!" from event where seq > $1 and kind like 'node-role.%'"#,
+        r#"select count(*) as "count!" from event
+           where seq > $1 and kind like 'node-role.%' and kind <> 'node-role.bind'"#,
         mark.event
     )
     .fetch_one(pool)
@@ -109,6 +110,64 @@ pub async fn counts(pool: &PgPool, deployment: &str) -> Result<(i64, i64, i64), 
     .await
     .map_err(doing("counting vertices"))?;
     Ok((row.stale, row.failed, row.active))
+}
+
+/// Rows that were read and written since the database was made. Connections report theirs when they end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// Rows of tables that were scanned, and entries of indexes.
+    pub read: i64,
+    /// Rows inserted, updated and deleted.
+    pub written: i64,
+}
+
+impl Rows {
+    /// What came since another look.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self { read: self.read - before.read, written: self.written - before.written }
+    }
+}
+
+/// See [`Rows`].
+pub async fn rows(pool: &PgPool) -> Result<Rows, StoreError> {
+    sqlx::query_as!(
+        Rows,
+        r#"select (coalesce(sum(seq_tup_read), 0)
+                   + (select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes))::bigint as "read!",
+                  coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint as "written!" from pg_stat_user_tables"#
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("reading how many rows were read and written"))
+}
+
+/// Is nothing of a deployment stale? Looks at its tallies alone.
+pub async fn rests(pool: &PgPool, deployment: &str) -> Result<bool, StoreError> {
+    let stale = sqlx::query_scalar!(
+        r#"select exists (select from deployment d join tally t using (deployment_id)
+                          where d.name = $1 and t.stale > 0) as "stale!""#,
+        deployment
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("looking whether a deployment is at rest"))?;
+    Ok(!stale)
+}
+
+/// Seconds from the first commit of each deployment to the last success of a node role of it: fewest, median, 99 of a
+/// hundred, most.
+pub async fn commit_to_active(pool: &PgPool) -> Result<[f64; 4], StoreError> {
+    let spread = sqlx::query_scalar!(
+        r#"select percentile_cont(array[0, 0.5, 0.99, 1]::float8[]) within group (order by took) as "spread: Vec<f64>"
+           from (select extract(epoch from max(at) filter (where kind = 'node-role.done')
+                                         - min(at) filter (where kind = 'deployment.committed'))::float8 as took
+                 from event where kind in ('node-role.done', 'deployment.committed') group by deployment_id) each"#
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("looking how long deployments took"))?;
+    Ok(spread.and_then(|spread| spread.try_into().ok()).unwrap_or_default())
 }
 
 async fn wal(pool: &PgPool) -> Result<(i64, i64), StoreError> {

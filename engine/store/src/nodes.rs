@@ -89,16 +89,18 @@ pub struct Change {
     pub machine_anew: bool,
 }
 
-/// Takes nodes that there is something to be done with.
+/// Takes nodes that there is something to be done with, of each deployment the first first.
 pub async fn take(pool: &PgPool, engine: EngineId, limit: i64) -> Result<Vec<NodeId>, StoreError> {
     let ids = sqlx::query_scalar!(
         "update node set engine_id = $1 where node_id in (
              select node_id from node n
-             where engine_id is null and (next_try_at is null or next_try_at <= clock_timestamp())
+             where engine_id is null
                    and (state in ('creating', 'joining', 'unreachable', 'leaving') or (rebuild and state = 'up')
-                        or (deployment_id is not null and group_name is null and state not in ('virtual', 'gone')
-                            and not exists (select from vertex v where v.node_id = n.node_id and not v.gone)))
-             order by position nulls last, name
+                        or (deployment_id is not null and group_name is null and state not in ('virtual', 'gone')))
+                   and (next_try_at is null or next_try_at <= clock_timestamp())
+                   and (state in ('creating', 'joining', 'unreachable', 'leaving') or (rebuild and state = 'up')
+                        or not exists (select from vertex v where v.node_id = n.node_id and not v.gone))
+             order by position, name
              limit $2 for update skip locked)
          returning node_id",
         engine.0,
@@ -114,8 +116,7 @@ pub async fn take(pool: &PgPool, engine: EngineId, limit: i64) -> Result<Vec<Nod
 pub async fn next_in(pool: &PgPool) -> Result<Option<Duration>, StoreError> {
     let seconds = sqlx::query_scalar!(
         "select extract(epoch from min(next_try_at) - clock_timestamp())::float8 from node
-         where (state in ('creating', 'joining', 'unreachable', 'leaving') or rebuild) and engine_id is null
-               and next_try_at is not null"
+         where engine_id is null and (state in ('creating', 'joining', 'unreachable', 'leaving') or rebuild)"
     )
     .fetch_one(pool)
     .await
@@ -285,15 +286,23 @@ async fn record(
 
 /// Wakes who waits for a node, and who waits for a budget: in those it counts as long as it does not answer.
 async fn wake_waiting(tx: &mut PgConnection, deployment: Uuid, node: NodeId) -> Result<(), StoreError> {
+    let failed = doing("waking who waits for a node");
     sqlx::query!(
-        "update vertex set wake = true where deployment_id = $1 and not wake
-                and (sought = $2 or sought like 'b:%' or sought like 'm:%')",
+        "update vertex set wake = true where deployment_id = $1 and sought = $2 and not wake",
         deployment,
         Cause::Node { node }.to_string()
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await
-    .map_err(doing("waking who waits for a node"))?;
+    .map_err(&failed)?;
+    sqlx::query!(
+        "update vertex set wake = true
+         where deployment_id = $1 and (sought like 'b:%' or sought like 'm:%') and not wake",
+        deployment
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(&failed)?;
     Ok(())
 }
 

@@ -75,13 +75,25 @@ pub struct Todo {
     pub ready: Vec<VertexId>,
 }
 
-/// Deployments in which something is to be judged or claimed.
+/// Deployments in which something is to be judged or claimed. Goes from one to the next in the indexes of what is woken
+/// and ready: the cost is that of those with work, however many there are without.
 pub async fn with_work(pool: &PgPool) -> Result<Vec<DeploymentId>, StoreError> {
     let rows = sqlx::query_scalar!(
-        "select deployment_id from deployment d
-         where state <> 'gone'
-               and (exists (select from vertex v where v.deployment_id = d.deployment_id and v.wake)
-                    or exists (select from vertex v where v.deployment_id = d.deployment_id and v.ready))"
+        r#"with recursive woken as (
+               (select deployment_id from vertex where wake order by deployment_id limit 1)
+               union all
+               select (select v.deployment_id from vertex v where v.wake and v.deployment_id > w.deployment_id
+                       order by v.deployment_id limit 1)
+               from woken w where w.deployment_id is not null
+           ), waiting as (
+               (select deployment_id from vertex where ready order by deployment_id limit 1)
+               union all
+               select (select v.deployment_id from vertex v where v.ready and v.deployment_id > w.deployment_id
+                       order by v.deployment_id limit 1)
+               from waiting w where w.deployment_id is not null
+           )
+           select deployment_id as "deployment_id!" from woken where deployment_id is not null
+           union select deployment_id from waiting where deployment_id is not null"#
     )
     .fetch_all(pool)
     .await

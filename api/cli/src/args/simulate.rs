@@ -10,7 +10,10 @@ pub(crate) struct Simulate {
     /// Name of the deployment.
     #[arg(long, default_value = "fleet")]
     pub(crate) name: String,
-    /// Nodes.
+    /// Deployments, all at once. Where there are many, the time from commit to active is told of each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) deployments: u32,
+    /// Nodes of each deployment.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) nodes: u32,
     /// Roles on each node, each needs the one before it.
@@ -25,6 +28,12 @@ pub(crate) struct Simulate {
     /// How long a job takes on its node.
     #[arg(long, default_value_t = 0, value_name = "MILLISECONDS")]
     pub(crate) latency: u64,
+    /// Jobs at once.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) jobs: u32,
+    /// So many nodes are added when the fleet is at rest; how many rows are read and written for it is told.
+    #[arg(long, default_value_t = 0, value_name = "NODES", value_parser = clap::value_parser!(u32).range(0..=1000), conflicts_with = "deployments")]
+    pub(crate) grow: u32,
     /// The folder below which the database is kept meanwhile.
     #[arg(long, default_value = "/var/tmp", value_name = "DIR")]
     pub(crate) below: PathBuf,

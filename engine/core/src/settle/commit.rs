@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{Edge, Gathered, Graph, GraphRole, Kind, NodeName, RoleName, Source, Why};
+use crate::graph::{Edge, Gathered, Graph, GraphRole, Kind, NodeName, Pairing, RoleName, Source, Why};
 
 /// Vertices that a commit concerns, by role and node name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,17 @@ fn reasons(old: &GraphRole, new: &GraphRole, node: &str, graphs: (Option<&Graph>
         reasons.insert("members".to_owned());
     }
     reasons
+}
+
+/// Roles that a parent on their own node holds no more: whoever moves it does not have them at hand any longer.
+pub fn rewired(old: &Graph, new: &Graph) -> BTreeSet<RoleName> {
+    fn holders(role: &GraphRole) -> BTreeSet<&RoleName> {
+        let holds = |edge: &&Edge| edge.pairing == Pairing::Same && !edge.is_soft();
+        role.parents.iter().filter(holds).map(|edge| &edge.parent).collect()
+    }
+    let is_rewired =
+        |role: &&GraphRole| old.roles.get(&role.name).is_some_and(|before| !holders(before).is_subset(&holders(role)));
+    new.roles.values().filter(is_rewired).map(|role| role.name.clone()).collect()
 }
 
 /// Who reads one of these facts of a node: roles on it, and gathers of it.

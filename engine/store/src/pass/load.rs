@@ -64,7 +64,7 @@ impl Locked {
     }
 
     /// What every neighbourhood has.
-    async fn begin(&mut self, hood: &mut Hood) -> Result<(), StoreError> {
+    pub(crate) async fn begin(&mut self, hood: &mut Hood) -> Result<(), StoreError> {
         hood.virtual_node = Some(self.virtual_node);
         (hood.paused, hood.deployment) = (self.paused, self.fields());
         hood.tallies = self.tallies().await?;

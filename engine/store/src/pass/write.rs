@@ -45,6 +45,14 @@ impl Locked {
         Ok(woken)
     }
 
+    /// The same for vertices that were not there before and were bound, and no more.
+    pub(crate) async fn write_bound(&mut self, written: &Written, principal: &str) -> Result<(), StoreError> {
+        self.insert_vertices(&written.vertices, &written.sought).await?;
+        self.write_tallies(&written.tallies).await?;
+        self.write_wakes(&written.wake).await?;
+        self.write_events(&written.events, &written.vertices, principal).await
+    }
+
     /// Says on a channel that something of this deployment changed. Sent with the commit.
     pub async fn notify(&mut self, channel: &str) -> Result<(), StoreError> {
         sqlx::query!("select pg_notify($1, $2)", channel, self.id.to_string())
@@ -129,6 +137,36 @@ impl Locked {
         .execute(&mut *self.tx)
         .await
         .map_err(doing("writing vertices"))?;
+        Ok(())
+    }
+
+    async fn insert_vertices(&mut self, vertices: &[Vertex], sought: &BTreeSet<VertexId>) -> Result<(), StoreError> {
+        let causes: Vec<Option<String>> =
+            vertices.iter().map(|vertex| vertex.cause.as_ref().map(ToString::to_string)).collect();
+        let found: Vec<bool> = vertices.iter().map(|vertex| sought.contains(&vertex.id)).collect();
+        sqlx::query!(
+            "insert into vertex (vertex_id, deployment_id, role, node_id, state, goal, armed, touched, rebound, applying,
+                                 started, since, cause, sought, wake, changed_at)
+             select u.id, $1, u.role, u.node, u.state, u.goal, u.armed, false, false, false, false, u.since, u.cause,
+                    case when u.sought then u.cause end, u.wake, now()
+             from unnest($2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[], $7::bool[], $8::bigint[], $9::text[],
+                         $10::bool[], $11::bool[])
+                  as u(id, role, node, state, goal, armed, since, cause, sought, wake)",
+            self.id.0,
+            &each(vertices, |v| v.id.0),
+            &each(vertices, |v| v.role.as_str()) as &[&str],
+            &each(vertices, |v| v.node.0),
+            &each(vertices, |v| v.phase.state.as_str()) as &[&str],
+            &each(vertices, |v| goal(v.phase.goal)) as &[&str],
+            &each(vertices, |v| v.phase.armed),
+            &each(vertices, |v| v.since) as &[Option<i64>],
+            &causes as &[Option<String>],
+            &found,
+            &each(vertices, |v| v.wake)
+        )
+        .execute(&mut *self.tx)
+        .await
+        .map_err(doing("making vertices"))?;
         Ok(())
     }
 
