@@ -51,6 +51,7 @@ pub(crate) struct RoleSource {
 /// The same for a workload.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkloadSource {
+    pub(crate) bundle: String,
     pub(crate) folder: String,
     pub(crate) file: String,
     pub(crate) doc: WorkloadDoc,
@@ -130,7 +131,7 @@ impl Sources {
         }
         for (path, bytes) in folder.below("workloads") {
             if let Some((name, "workload.yaml")) = path.split_once('/') {
-                self.read_workload(folder, name, bytes);
+                self.read_workload(folder, &bundle, name, bytes);
             }
         }
         self.found.extend(check::files::stray(folder));
@@ -223,7 +224,7 @@ impl Sources {
         self.roles.insert(role, source);
     }
 
-    fn read_workload(&mut self, folder: &Folder, name: &str, bytes: &[u8]) {
+    fn read_workload(&mut self, folder: &Folder, bundle: &str, name: &str, bytes: &[u8]) {
         let file = folder.display(&format!("workloads/{name}/workload.yaml"));
         let read: Read<WorkloadDoc> = match document::read_one(bytes, &file, Kind::Workload) {
             Ok(read) => read,
@@ -232,7 +233,13 @@ impl Sources {
                 return;
             }
         };
-        let source = WorkloadSource { folder: name.to_owned(), file, doc: read.doc, spans: read.spans };
+        let source = WorkloadSource {
+            bundle: bundle.to_owned(),
+            folder: name.to_owned(),
+            file,
+            doc: read.doc,
+            spans: read.spans,
+        };
         if let Some(other) = self.workloads.get(&source.doc.workload) {
             let report = Report::new(&source.file, &source.spans);
             report.error(
@@ -254,6 +261,17 @@ impl Sources {
             self.inline_role(role);
         }
         self.roles = roles;
+        let mut workloads = std::mem::take(&mut self.workloads);
+        for workload in workloads.values_mut().filter(|workload| !workload.doc.parameters.is_null()) {
+            let report = Report::new(&workload.file, &workload.spans);
+            let inlined = inline(&self.types, &workload.bundle, &workload.doc.parameters, "/parameters", &report);
+            // Without its `$ref`s nobody could say which parameters there are.
+            if !report.has_errors() {
+                workload.doc.parameters = inlined;
+            }
+            self.found.extend(report.into_found());
+        }
+        self.workloads = workloads;
         preset::merge_all(self);
         check::all(self);
     }
