@@ -1,4 +1,4 @@
-//! An etcd cluster that grows and shrinks on lab nodes while somebody writes to it and counts.
+//! An etcd cluster that grows, shrinks, changes and loses machines on lab nodes while somebody writes to it and counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -154,35 +154,145 @@ fn full(names: &[&str]) -> BTreeMap<String, bool> {
     names.iter().map(|name| (format!("it-members-{name}"), false)).collect()
 }
 
-#[test]
-fn three_members_become_five_and_three_again_and_no_write_fails() {
-    let mut site = Site::new(&[]);
-    site.start();
-    site.apply("deployment: it\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 3}}\n");
-    site.until_active("it");
-    let first = endpoints(&site);
-    let founded = members(&first[0]);
-    assert_eq!(founded, full(&["1", "2", "3"]));
-    let writer = Writer::start(first.clone());
+/// The deployment with these flags of etcd.
+fn cluster(flags: &str) -> String {
+    format!(
+        "deployment: it\nworkload: etcd-cluster\nparameters: {{flags: {{{flags}}}}}\n\
+         nodes: {{members: {{provider: lab, count: 3}}}}\n"
+    )
+}
 
+const MEMBERS: [&str; 3] = ["it-members-1", "it-members-2", "it-members-3"];
+
+/// Applies of `etcd` that began under a revision: node, begin, end and outcome of each, in the order of their beginning.
+fn applies(site: &Site, revision: i64) -> Vec<(String, String, String, String)> {
+    let mut all = Vec::new();
+    for node in MEMBERS {
+        let why = site.json(&["why", "it", &format!("{node}/etcd")]);
+        let jobs = why["jobs"].as_array().expect("jobs").iter();
+        for job in jobs.filter(|job| job["revision"] == revision && job["action"] == "apply") {
+            let text = |key: &str| job[key].as_str().unwrap_or_default().to_owned();
+            all.push((text("claimed_at"), text("node"), text("finished_at"), text("outcome")));
+        }
+    }
+    all.sort();
+    all.into_iter().map(|(began, node, ended, outcome)| (node, began, ended, outcome)).collect()
+}
+
+/// What a flag is in the process that runs.
+fn flag(site: &Site, node: &str, name: &str) -> String {
+    let script = format!("tr '\\0' '\\n' </proc/$(pidof etcd)/environ | grep ^{name}= || true");
+    let said = site.ok(&["exec", node, "--", "bash", "-c", &script]);
+    said.trim().rsplit('=').next().unwrap_or_default().to_owned()
+}
+
+fn until_at(site: &Site, revision: i64) -> Value {
+    site.until("it", "active there", |status| {
+        status["deployment"]["health"] == "active" && status["deployment"]["revision"] == revision
+    })
+}
+
+fn grows_and_shrinks(site: &Site, writer: &Writer, first: &[String]) {
     site.ok(&["scale", "it", "members", "5", "--yes", "--wait"]);
-    let grown = endpoints(&site);
+    let grown = endpoints(site);
     assert_eq!(grown.len(), 5);
     assert_eq!(members(&grown[4]), full(&["1", "2", "3", "4", "5"]), "all of them full members");
-    for node in ["it-members-1", "it-members-2", "it-members-3"] {
+    for node in MEMBERS {
         let jobs = site.json(&["why", "it", &format!("{node}/etcd")])["jobs"].as_array().map(Vec::len);
         assert_eq!(jobs, Some(1), "{node} was left alone");
     }
     // Whoever leaves is still asked.
     writer.use_these(grown);
     site.ok(&["scale", "it", "members", "3", "--yes", "--wait"]);
-    assert_eq!(endpoints(&site), first);
-    assert_eq!(members(&first[2]), founded);
+    assert_eq!(endpoints(site), first);
+    assert_eq!(members(&first[2]), full(&["1", "2", "3"]));
     site.until_so("gone", || {
         let nodes = site.ok(&["node", "list", "-o", "name"]);
         if nodes.lines().count() == 3 { Ok(()) } else { Err(nodes) }
     });
-    writer.use_these(first.clone());
+    writer.use_these(first.to_vec());
+}
+
+fn a_changed_flag_goes_through_one_by_one(site: &Site) {
+    site.apply(&cluster("snapshot-count: 5000"));
+    until_at(site, 4);
+    let applied = applies(site, 4);
+    let nodes: Vec<&str> = applied.iter().map(|(node, ..)| node.as_str()).collect();
+    assert_eq!(nodes, MEMBERS);
+    for pair in applied.windows(2) {
+        assert!(pair[0].2 <= pair[1].1, "two at once: {pair:#?}");
+    }
+    for node in MEMBERS {
+        assert_eq!(flag(site, node, "ETCD_SNAPSHOT_COUNT"), "5000");
+    }
+}
+
+fn a_broken_flag_stops_at_the_first_member_and_a_mended_one_goes_on(site: &Site, first: &[String]) {
+    // An election must take at least five heartbeats: etcd ends at its start.
+    site.apply(&cluster("snapshot-count: 5000, election-timeout: 200"));
+    let role = |status: &Value, node: &str| {
+        let mut roles = status["node_roles"].as_array().into_iter().flatten();
+        roles.find(|role| role["node"] == node && role["role"] == "etcd").cloned().unwrap_or_default()
+    };
+    site.until("it", "stopped", |status| {
+        let held = |node: &str| role(status, node)["state"] == "blocked" && role(status, node)["cause"].is_object();
+        role(status, MEMBERS[0])["state"] == "failed" && held(MEMBERS[1]) && held(MEMBERS[2])
+    });
+    let tried: Vec<(String, String)> =
+        applies(site, 5).into_iter().map(|(node, .., outcome)| (node, outcome)).collect();
+    assert_eq!(tried, [(MEMBERS[0].to_owned(), "failed".to_owned())], "nobody else was tried");
+    let why = site.ok(&["why", "it", "it-members-3/etcd"]);
+    assert!(why.contains("held back by it-members-1/etcd failed: step-failed"), "{why}");
+    let why = site.ok(&["why", "it", "it-members-1/etcd"]);
+    assert!(why.contains("--election-timeout[200ms]"), "what etcd says of it: {why}");
+    for url in &first[1..] {
+        let put = json!({"key": STANDARD.encode("while"), "value": STANDARD.encode("broken")});
+        post(url, "/v3/kv/put", &put, PATIENCE).expect("the others serve");
+    }
+    site.apply(&cluster("snapshot-count: 6000"));
+    until_at(site, 6);
+    let applied = applies(site, 6);
+    let nodes: Vec<&str> = applied.iter().map(|(node, ..)| node.as_str()).collect();
+    assert_eq!(nodes, MEMBERS, "the one that failed goes first");
+    for node in MEMBERS {
+        assert_eq!(flag(site, node, "ETCD_SNAPSHOT_COUNT"), "6000");
+        assert_eq!(flag(site, node, "ETCD_ELECTION_TIMEOUT"), "");
+    }
+}
+
+/// Its machine and its data are gone: who is made anew is another member, and the one before is removed.
+fn a_node_is_made_anew(site: &Site, writer: &Writer) {
+    for (again, revision) in [(1, 7), (2, 8)] {
+        let before = endpoints(site);
+        site.ok(&["redeploy", "it", "--node", MEMBERS[1], "--yes", "--wait"]);
+        until_at(site, revision);
+        let now = endpoints(site);
+        assert_eq!([&now[0], &now[2]], [&before[0], &before[2]]);
+        for url in &now {
+            assert_eq!(members(url), full(&["1", &format!("2.{again}"), "3"]), "full members, and no others");
+        }
+        let applied: Vec<String> = applies(site, revision).into_iter().map(|(node, ..)| node).collect();
+        assert_eq!(applied, [MEMBERS[1]], "the others were left alone");
+        // Its address may be another one.
+        writer.use_these(now);
+    }
+}
+
+#[test]
+fn members_come_and_go_change_and_are_made_anew_and_no_write_fails() {
+    let mut site = Site::new(&[]);
+    site.start();
+    site.apply(&cluster(""));
+    site.until_active("it");
+    let first = endpoints(&site);
+    assert_eq!(members(&first[0]), full(&["1", "2", "3"]));
+    let writer = Writer::start(first.clone());
+
+    grows_and_shrinks(&site, &writer, &first);
+    a_changed_flag_goes_through_one_by_one(&site);
+    a_broken_flag_stops_at_the_first_member_and_a_mended_one_goes_on(&site, &first);
+    a_node_is_made_anew(&site, &writer);
+
     let written = writer.stop();
     println!(
         "{} writes, {} retries, {} failed, the slowest took {:?}",
@@ -193,7 +303,7 @@ fn three_members_become_five_and_three_again_and_no_write_fails() {
     );
     assert_eq!(written.failed, Vec::<String>::new());
     assert!(written.acknowledged.len() > 100, "only {} writes", written.acknowledged.len());
-    for url in &first {
+    for url in &endpoints(&site) {
         let stored = stored(url);
         let lost: Vec<&u32> = written
             .acknowledged
@@ -202,6 +312,8 @@ fn three_members_become_five_and_three_again_and_no_write_fails() {
             .collect();
         assert_eq!(lost, Vec::<&u32>::new(), "acknowledged, and not there at {url}");
     }
+    let file = site.folder().join("applied.yaml").display().to_string();
+    site.ok(&["plan", &file, "--detailed-exitcode"]);
     site.ok(&["destroy", "it", "--yes", "--wait"]);
 }
 

@@ -51,8 +51,8 @@ pub(crate) struct RoleSource {
 /// The same for a workload.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkloadSource {
-    pub(crate) folder: String,
     pub(crate) bundle: String,
+    pub(crate) folder: String,
     pub(crate) file: String,
     pub(crate) doc: WorkloadDoc,
     pub(crate) spans: Spans,
@@ -234,8 +234,8 @@ impl Sources {
             }
         };
         let source = WorkloadSource {
-            folder: name.to_owned(),
             bundle: bundle.to_owned(),
+            folder: name.to_owned(),
             file,
             doc: read.doc,
             spans: read.spans,
@@ -296,9 +296,16 @@ impl Sources {
         self.found.extend(report.into_found());
     }
 
-    /// Replaces the `$ref`s of what a workload imports.
+    /// Replaces the `$ref`s of the parameters of a workload, and of what it imports.
     fn inline_workload(&mut self, workload: &mut WorkloadSource) {
         let report = Report::new(&workload.file, &workload.spans);
+        if !workload.doc.parameters.is_null() {
+            let inlined = inline(&self.types, &workload.bundle, &workload.doc.parameters, "/parameters", &report);
+            // Without its `$ref`s nobody could say which parameters there are.
+            if !report.has_errors() {
+                workload.doc.parameters = inlined;
+            }
+        }
         for (name, exports) in &mut workload.doc.imports {
             for (export, wanted) in exports {
                 let pointer = format!("/imports/{name}/{export}/schema");

@@ -31,6 +31,7 @@ fn the_tree_loads_clean() {
             "etcd-package",
             "etcd-ready",
             "etcd-roster",
+            "etcd-shell",
             "hello",
             "node-base",
             "node-name"

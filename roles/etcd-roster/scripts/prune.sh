@@ -1,17 +1,13 @@
 # Removes members that are not of the deployment from the cluster, one after the other: the dead first, and never one without which
 # too few would be left.
 #
-# Reads: here (client URL of a member), listed: PEER-URL=CLIENT-URL of every member of the deployment.
-export ETCDCTL_API=3
+# Reads: here (client URL of a member).
+eval "$shell"
 deadline=$((SECONDS + 120))
 
-# Does anybody listen there? etcdctl itself asks for seconds where the answer is no at once.
-listens() { local at=${1#*://}; timeout 2 bash -c ": </dev/tcp/${at%:*}/${at##*:}" 2>/dev/null; }
+status() { [ -n "$1" ] && listens "$1" && at "$1" endpoint status; }
 
-at() { etcdctl --endpoints="$1" --dial-timeout=2s --command-timeout=5s "${@:2}"; }
-status() { [ -n "$1" ] && listens "$1" && at "$1" endpoint status 2>/dev/null; }
-
-while list=$(at "$here" member list); do
+while all=$(at "$here" member list); do
     voters=0 up=0 leaver='' heir=''
     while IFS=', ' read -r id state name peer client learner; do
         if now=$(status "$client"); then alive=1; else alive=0; fi
@@ -22,7 +18,7 @@ while list=$(at "$here" member list); do
             leads=$(cut -d, -f5 <<<"$now" | tr -d ' ')
             if [ -z "$leaver" ] || [ "$alive" = 0 ]; then leaver="$id $alive $learner ${leads:-false} $client"; fi ;;
         esac
-    done <<<"$list"
+    done <<<"$all"
     [ -n "$leaver" ] || exit 0
     read -r id alive learner leads client <<<"$leaver"
     if [ "$learner" != true ] && [ $((up - alive)) -lt $(((voters - 1) / 2 + 1)) ]; then
@@ -33,8 +29,9 @@ while list=$(at "$here" member list); do
     if [ "$leads" = true ] && [ -n "$heir" ]; then at "$client" move-leader "$heir" || true; fi
     if ! at "$here" member remove "$id"; then
         # Soon after another change etcd wants to see that all are well first.
-        [ "$SECONDS" -lt "$deadline" ] || exit 1
+        [ "$SECONDS" -lt "$deadline" ] || break
         sleep 1
     fi
 done
+complaint >&2
 exit 1

@@ -149,12 +149,17 @@ fn command(verb: &str, name: &str, cx: &mut Context<'_>) -> Result<()> {
     if !failed {
         return result;
     }
-    let said = cx.quiet("journalctl", &["--unit", name, "--lines", "20", "--no-pager", "--output", "cat", "--boot"]);
-    let said = said.unwrap_or_default();
+    let journal = |of: &[&str]| {
+        let all = [&["--lines", "20", "--no-pager", "--output", "cat", "--boot"], of].concat();
+        cx.quiet("journalctl", &all).unwrap_or_default()
+    };
+    let said = journal(&["--unit", name]);
     for line in said.lines() {
         cx.say(format!("{name}: {line}"));
     }
-    let last = said.lines().last().unwrap_or_default().to_owned();
+    // What its own processes said last tells more than what systemd says of them.
+    let own = journal(&[&format!("_SYSTEMD_UNIT={name}")]);
+    let last = own.lines().last().or(said.lines().last()).unwrap_or_default().to_owned();
     Err(StepError::Command { what: format!("{verb} of {name}"), how: "failed".to_owned(), last })
 }
 

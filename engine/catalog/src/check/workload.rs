@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use engine_core::document::workload::Choice;
 use engine_core::document::{BoundRole, Runs, Wire, WorkloadDoc};
-use engine_core::schema::{Reach, check as check_schema, schema_at, validate};
+use engine_core::schema::{Reach, schema_at, validate};
 use engine_core::template;
 use serde_json::Value;
 
@@ -20,11 +20,6 @@ pub(crate) fn check(workload: &WorkloadSource, sources: &Sources, report: &Repor
         report.wrong("name-mismatch", "/workload", message, format!("`{}`", workload.folder));
     }
     text::version(&doc.version, "/version", report);
-    if let Err(error) = check_schema(&doc.parameters)
-        && !doc.parameters.is_null()
-    {
-        report.error(error.code(), &format!("/parameters{}", error.pointer), error.message.clone());
-    }
     counts(doc, report);
     for (group, bound) in &doc.roles {
         let pointer = format!("/roles/{group}");
