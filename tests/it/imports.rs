@@ -69,7 +69,7 @@ fn shop(name: &str, from: &str) -> String {
 }
 
 async fn port(world: &World, name: &str) -> i64 {
-    let why = engine_store::read::why(world.database.pool(), name, "deployment", "relay").await.expect("a why");
+    let why = engine_store::read::why(world.database.pool(), name, "deployment", "relay", None).await.expect("a why");
     why.expect("a relay").outputs["port"].as_i64().expect("a port")
 }
 

@@ -63,7 +63,8 @@ async fn until_at(world: &World, revision: i32) -> StatusView {
 async fn outputs(world: &World, status: &StatusView) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     for role in &status.node_roles {
-        let why = read::why(world.database.pool(), "blue", &role.node, &role.role).await.expect("read").expect("there");
+        let why =
+            read::why(world.database.pool(), "blue", &role.node, &role.role, None).await.expect("read").expect("there");
         all.insert(address(role), why.outputs);
     }
     all

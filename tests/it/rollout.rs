@@ -149,3 +149,45 @@ async fn what_the_policy_wants_approved_waits_for_a_person() {
     assert!(nothing.node_roles.is_empty());
     engine.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_says_what_holds_a_deployment_and_what_its_time_went_to() {
+    let world = World::new(&FLEET).await;
+    let engine = world.engine().await;
+    let control = engine.control();
+    let pool = world.database.pool();
+    let why = async |revision| read::why_deployment(pool, "blue", revision).await.expect("read").expect("a revision");
+    let slow = "{script: {web: {delay_ms: 150}}}";
+    control.apply(&fleet(1, slow, "{}"), "f", &[], "test").await.expect("applied");
+    world.until("blue", |s| done(s, 1)).await;
+    // One by one: the path goes through all four, and what was waited for is the budget.
+    control.apply(&fleet(2, slow, "{}"), "f", &[], "test").await.expect("applied");
+    let held = world.until("blue", |s| s.deployment.revision == 2 && find(s, "blue-all-4/web").cause.is_some()).await;
+    assert_eq!(held.deployment.health, Health::Converging);
+    control.ask(Ask::Pause, "blue", None, "test").await.expect("paused");
+    let now = why(None).await;
+    assert!(!now.held.is_empty() && now.remaining.is_some_and(|left| (150..10_000).contains(&left)), "{now:#?}");
+    control.ask(Ask::Resume, "blue", None, "test").await.expect("resumed");
+    world.until("blue", |s| done(s, 2)).await;
+    let now = why(None).await;
+    assert_eq!((now.current, now.held.len(), now.remaining), (true, 0, None));
+    let path: Vec<(&str, &str)> = now.path.iter().map(|step| (step.node.as_str(), step.because.as_str())).collect();
+    let by = "budget service";
+    assert_eq!(path, [("blue-all-1", "the commit"), ("blue-all-2", by), ("blue-all-3", by), ("blue-all-4", by)]);
+    assert!(now.path.iter().all(|step| step.role == "web" && step.took >= 150), "{:#?}", now.path);
+    assert_eq!(now.slowest[0].role, "web");
+    // The past is as it was.
+    let first = why(Some(1)).await;
+    assert!(!first.current && first.path.len() == 1 && first.revision == 1, "{first:#?}");
+    let missing = read::why_deployment(pool, "blue", Some(9)).await.expect("read");
+    assert_eq!(missing, Err(read::NoRevision::Revision));
+    let of = async |revision| {
+        let why = read::why(pool, "blue", "blue-all-1", "web", revision).await.expect("read").expect("there");
+        let size = why.inputs.iter().find(|input| input.name == "size").and_then(|input| input.value.clone());
+        (why.jobs.len(), size, why.node_role.state)
+    };
+    assert_eq!(of(Some(1)).await, (1, Some(1.into()), State::Active));
+    assert_eq!(of(None).await, (2, Some(2.into()), State::Active));
+    assert!(read::why(pool, "blue", "blue-all-1", "web", Some(9)).await.expect("read").is_none());
+    engine.stop().await;
+}

@@ -217,14 +217,18 @@ pub(crate) enum Command {
         /// The deployment.
         name: String,
     },
-    /// Say why a node role is where it is.
-    #[command(after_help = "Examples:\n  plinth why blue blue-members-1/etcd\n  plinth why blue deployment/etcd-ready")]
+    /// Say why a deployment or a node role is where it is, and where its time went.
+    #[command(after_help = "Examples:\n  plinth why blue\n  plinth why blue blue-members-1/etcd\n  \
+        plinth why blue deployment/etcd-ready\n  plinth why blue --revision 3   what decided how long that took")]
     Why {
         /// The deployment.
         name: String,
-        /// The node role, `NODE/ROLE`; NODE is `deployment` for roles that run once.
+        /// The node role, `NODE/ROLE`; NODE is `deployment` for roles that run once. Without it: the deployment.
         #[arg(value_parser = place, value_name = "NODE/ROLE")]
-        node_role: Place,
+        node_role: Option<Place>,
+        /// As of a past revision: up to the commit of the next one.
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(1..))]
+        revision: Option<i32>,
     },
     /// Print the log of the newest attempt of a node role.
     #[command(after_help = "Example:\n  plinth logs blue blue-members-1/etcd --follow")]

@@ -1,4 +1,6 @@
-//! `plinth why`: from a node role to the end of its chain of causes.
+//! `plinth why NAME NODE/ROLE`: from a node role to the end of its chain of causes.
+
+mod deployment;
 
 use std::process::ExitCode;
 
@@ -8,10 +10,16 @@ use time::OffsetDateTime;
 use crate::args::Place;
 use crate::output::{CliError, Context};
 use crate::table::{self, Shown};
+pub(crate) use deployment::why_deployment;
 
-/// `plinth why`.
-pub(crate) async fn why(context: &Context, name: &str, place: &Place) -> Result<ExitCode, CliError> {
-    let why = context.client.why(name, &place.node, &place.role).await?;
+/// `plinth why NAME NODE/ROLE`.
+pub(crate) async fn why(
+    context: &Context,
+    name: &str,
+    place: &Place,
+    revision: Option<i32>,
+) -> Result<ExitCode, CliError> {
+    let why = context.client.why(name, &place.node, &place.role, revision).await?;
     let ends = || why.chain.last().map(|link| vec![link.what.clone()]).unwrap_or_default();
     context.print(&why, ends, || text(&why, OffsetDateTime::now_utc()))?;
     Ok(ExitCode::SUCCESS)

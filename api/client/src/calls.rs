@@ -6,8 +6,8 @@ use engine_core::request::{
     RedeployRequest, RoleDetail, RoleView, Seen, Version, WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
-    Applied, DeploymentDetail, DeploymentView, DriftReport, EngineView, EventView, JobView, LogLine, Moved,
-    NodeRoleView, NodeView, ResidueView, RevisionView, StatusView, WhyView,
+    Applied, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, JobView, LogLine,
+    Moved, NodeRoleView, NodeView, ResidueView, RevisionView, StatusView, WhyView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -142,8 +142,13 @@ impl Client {
         self.http.post(at!("deployments", name, "asks"), &request).await
     }
 
-    pub async fn why(&self, name: &str, node: &str, role: &str) -> Result<WhyView, ClientError> {
-        self.http.get(at!("deployments", name, "node-roles", node, role, "why")).await
+    /// With a revision: as it was when the next one was committed.
+    pub async fn why(&self, name: &str, node: &str, role: &str, revision: Option<i32>) -> Result<WhyView, ClientError> {
+        self.http.get(at!("deployments", name, "node-roles", node, role, "why"; "revision" = revision)).await
+    }
+
+    pub async fn why_deployment(&self, name: &str, revision: Option<i32>) -> Result<DeploymentWhyView, ClientError> {
+        self.http.get(at!("deployments", name, "why"; "revision" = revision)).await
     }
 
     pub async fn jobs(&self, name: &str, node: &str, role: &str) -> Result<Vec<JobView>, ClientError> {

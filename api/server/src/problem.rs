@@ -61,6 +61,8 @@ pub enum Thing {
     Node,
     /// A job.
     Job,
+    /// A revision of a deployment.
+    Revision,
     /// A role of the catalog.
     Role,
     /// A workload of the catalog.
@@ -74,6 +76,7 @@ impl std::fmt::Display for Thing {
             Self::NodeRole => "node role",
             Self::Node => "node",
             Self::Job => "job",
+            Self::Revision => "revision",
             Self::Role => "role",
             Self::Workload => "workload",
         })
@@ -100,6 +103,7 @@ impl ApiError {
             Self::Unknown { what: Thing::NodeRole, .. } => "unknown-node-role",
             Self::Unknown { what: Thing::Node, .. } => "unknown-node",
             Self::Unknown { what: Thing::Job, .. } => "unknown-job",
+            Self::Unknown { what: Thing::Revision, .. } => "unknown-revision",
             Self::Unknown { what: Thing::Role, .. } => "unknown-role",
             Self::Unknown { what: Thing::Workload, .. } => "unknown-workload",
             Self::Panic => "internal-error",

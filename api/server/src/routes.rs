@@ -46,6 +46,7 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::show, moves::destroy))
         .routes(routes!(deployments::status))
+        .routes(routes!(deployments::why))
         .routes(routes!(deployments::graph))
         .routes(routes!(documents::plan))
         .routes(routes!(documents::apply))

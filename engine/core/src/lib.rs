@@ -23,6 +23,7 @@ pub mod state;
 pub mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod timing;
 pub mod value;
 pub mod view;
 pub mod why;

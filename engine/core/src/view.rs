@@ -470,6 +470,69 @@ pub struct WhyView {
     pub events: Vec<EventView>,
 }
 
+/// A step of the chain of jobs that decided when a revision was over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PathStep {
+    /// The node of its node role.
+    pub node: String,
+    /// Its deployment role.
+    pub role: String,
+    /// `apply` or `remove`.
+    pub action: String,
+    /// Milliseconds from the end of what it waited for, or from the commit, to its claim.
+    pub waited: i64,
+    /// Milliseconds from its claim to its end.
+    pub took: i64,
+    /// What it waited for, `NODE/ROLE`; nothing but the commit if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Why: `input urls`, `required`, `goes first`, `budget etcd`, `it had to leave first`, `the commit`.
+    pub because: String,
+}
+
+/// Something that holds node roles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HeldView {
+    /// What: the end of their chains of causes, in words.
+    pub says: String,
+    /// How many it holds.
+    pub count: usize,
+    /// One of them, `NODE/ROLE`.
+    pub example: String,
+}
+
+/// Why a deployment is where it is, and where the time of a revision went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeploymentWhyView {
+    /// The deployment.
+    pub name: String,
+    /// How it is doing now.
+    pub health: Health,
+    /// The revision that is looked at.
+    pub revision: i32,
+    /// Is it the committed one?
+    pub current: bool,
+    /// What was committed, as in the history.
+    pub what: String,
+    /// Who committed it.
+    pub committed_by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub committed_at: OffsetDateTime,
+    /// What holds node roles now, that which holds most of them first; nothing for a revision that is over.
+    pub held: Vec<HeldView>,
+    /// The chain of jobs that decided when it was over, or that it has come to so far.
+    pub path: Vec<PathStep>,
+    /// Its longest jobs, longest first.
+    pub slowest: Vec<PathStep>,
+    /// Milliseconds that what is left may take, by what such jobs took before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<u64>,
+    /// Roles that are left and of which nothing is known: they are not in `remaining`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+}
+
 /// An engine that runs on the database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EngineView {

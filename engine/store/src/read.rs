@@ -14,6 +14,7 @@ mod jobs;
 mod nodes;
 mod residue;
 mod status;
+mod timing;
 mod vertices;
 mod why;
 
@@ -30,6 +31,7 @@ pub use jobs::{job, jobs, latest_job, log, residue};
 pub use nodes::{node, nodes};
 pub use residue::residue_of;
 pub use status::status;
+pub use timing::{NoRevision, why_deployment};
 pub use vertices::{node_roles, vertex};
 pub use why::why;
 

@@ -6,12 +6,13 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use engine_core::draw;
 use engine_core::request::Page;
-use engine_core::view::{DeploymentDetail, DeploymentView, StatusView};
-use engine_store::read;
+use engine_core::view::{DeploymentDetail, DeploymentView, DeploymentWhyView, StatusView};
+use engine_store::read::{self, NoRevision};
 use serde::Deserialize;
 
 use crate::extract::{Path, Query};
 use crate::problem::{ApiError, Thing};
+use crate::routes::node_roles::AsOf;
 use crate::server::App;
 
 /// Which part of a list.
@@ -67,6 +68,26 @@ pub(crate) async fn show(State(app): State<App>, Path(name): Path<String>) -> Re
 pub(crate) async fn status(State(app): State<App>, Path(name): Path<String>) -> Result<Json<StatusView>, ApiError> {
     let found = read::status(&app.pool, &name).await?;
     found.map(Json).ok_or_else(|| ApiError::unknown(Thing::Deployment, name))
+}
+
+/// Why a deployment is where it is: what holds its node roles, the chain of jobs that decided how long its revision took,
+/// its slowest jobs, and how long what is left may take.
+#[utoipa::path(get, path = "/deployments/{name}/why", responses(
+    (status = 200, body = DeploymentWhyView),
+    (status = 404, body = engine_core::request::Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,), AsOf))]
+pub(crate) async fn why(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(as_of): Query<AsOf>,
+) -> Result<Json<DeploymentWhyView>, ApiError> {
+    match (read::why_deployment(&app.pool, &name, as_of.revision).await?, as_of.revision) {
+        (Ok(why), _) => Ok(Json(why)),
+        (Err(NoRevision::Revision), Some(revision)) => {
+            Err(ApiError::unknown(Thing::Revision, format!("{name} {revision}")))
+        }
+        (Err(_), _) => Err(ApiError::unknown(Thing::Deployment, name)),
+    }
 }
 
 /// Forms of a picture.

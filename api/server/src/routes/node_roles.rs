@@ -41,16 +41,33 @@ async fn vertex(app: &App, (deployment, node, role): &Place) -> Result<VertexId,
     }
 }
 
-/// Why a node role is where it is: what holds it to the end of the chain, what it read, what it was tried with.
+/// As of when.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AsOf {
+    /// The revision; the committed one if missing.
+    pub(crate) revision: Option<i32>,
+}
+
+/// Why a node role is where it is: what holds it to the end of the chain, what it read, what it was tried with. With a
+/// revision: where it was when the next one was committed; what held it then, and what it output, is not kept.
 #[utoipa::path(get, path = "/deployments/{name}/node-roles/{node}/{role}/why", responses(
     (status = 200, body = WhyView),
     (status = 404, body = Problem, content_type = "application/problem+json"),
-), params(("name" = String, Path,), ("node" = String, Path,), ("role" = String, Path,)))]
-pub(crate) async fn why(State(app): State<App>, Path(place): Path<Place>) -> Result<Json<WhyView>, ApiError> {
-    if let Some(why) = read::why(&app.pool, &place.0, &place.1, &place.2).await? {
+), params(("name" = String, Path,), ("node" = String, Path,), ("role" = String, Path,), AsOf))]
+pub(crate) async fn why(
+    State(app): State<App>,
+    Path(place): Path<Place>,
+    Query(as_of): Query<AsOf>,
+) -> Result<Json<WhyView>, ApiError> {
+    if let Some(why) = read::why(&app.pool, &place.0, &place.1, &place.2, as_of.revision).await? {
         return Ok(Json(why));
     }
     vertex(&app, &place).await?;
+    if let Some(revision) = as_of.revision {
+        return Err(ApiError::unknown(Thing::Revision, format!("{} {revision}", place.0)));
+    }
     Err(ApiError::unknown(Thing::NodeRole, format!("{}/{}", place.1, place.2)))
 }
 

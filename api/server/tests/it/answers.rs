@@ -35,10 +35,16 @@ async fn what_is_read() {
     for (format, begin) in [("json", "{"), ("dot", "digraph"), ("mermaid", "flowchart"), ("svg", "<svg")] {
         assert!(client.graph("blue", format).await.unwrap().starts_with(begin), "{format}");
     }
-    let why = client.why("blue", "g-1", "base").await.unwrap();
+    let why = client.why("blue", "g-1", "base", None).await.unwrap();
     assert_eq!((why.node_role.state, why.jobs.len(), why.events.len()), (State::Failed, 1, 1));
     // A helper has a blank in its name.
-    assert_eq!(client.why("blue", "deployment", "map base.url").await.unwrap().node_role.state, State::Active);
+    let unknown = client.why("blue", "g-1", "base", Some(9)).await.unwrap_err();
+    assert_eq!((unknown.status(), unknown.code()), (Some(404), "unknown-revision"));
+    let whole = client.why_deployment("blue", None).await.unwrap();
+    assert_eq!((whole.revision, whole.current), (1, true));
+    assert_eq!(client.why_deployment("blue", Some(9)).await.unwrap_err().code(), "unknown-revision");
+    assert_eq!(client.why_deployment("red", None).await.unwrap_err().code(), "unknown-deployment");
+    assert_eq!(client.why("blue", "deployment", "map base.url", None).await.unwrap().node_role.state, State::Active);
     let jobs = client.jobs("blue", "g-1", "base").await.unwrap();
     assert_eq!(client.job(jobs[0].id).await.unwrap().id, jobs[0].id);
     let log = client.log("blue", "g-1", "base", None).await.unwrap();

@@ -134,17 +134,23 @@ pub async fn latest_events(pool: &PgPool, deployment: Option<&str>, limit: i64) 
     Ok(rows.map_err(doing)?.into_iter().map(Row::view).collect())
 }
 
-/// What last moved a vertex, newest first.
+/// What last moved a vertex, newest first; nothing from `until` on.
 pub(super) async fn of_vertex(
     connection: &mut PgConnection,
     vertex: Uuid,
+    until: Option<OffsetDateTime>,
     limit: i64,
 ) -> Result<Vec<EventView>, StoreError> {
-    let rows =
-        rows!("(select * from event where vertex_id = $2 order by seq desc limit $3) e", "e.seq desc", vertex, limit)
-            .fetch_all(connection)
-            .await
-            .map_err(failed("reading the events of a node role"))?;
+    let rows = rows!(
+        "(select * from event where vertex_id = $2 and ($3::timestamptz is null or at < $3) order by seq desc limit $4) e",
+        "e.seq desc",
+        vertex,
+        until,
+        limit
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failed("reading the events of a node role"))?;
     Ok(rows.into_iter().map(Row::view).collect())
 }
 

@@ -69,18 +69,21 @@ macro_rules! rows {
 /// The attempts of a node role, newest first; without the results of their steps, which [`job`] has.
 pub async fn jobs(pool: &PgPool, vertex: VertexId, limit: i64) -> Result<Vec<JobView>, StoreError> {
     let mut connection = pool.acquire().await.map_err(failed("reading jobs"))?;
-    of_vertex(&mut connection, vertex.0, limited(limit)).await
+    of_vertex(&mut connection, vertex.0, i32::MAX, limited(limit)).await
 }
 
+/// None of a later revision than `newest`.
 pub(super) async fn of_vertex(
     connection: &mut PgConnection,
     vertex: Uuid,
+    newest: i32,
     limit: i64,
 ) -> Result<Vec<JobView>, StoreError> {
-    let rows = rows!("j.vertex_id = $2 order by j.claimed_at desc limit $3", vertex, limit)
-        .fetch_all(connection)
-        .await
-        .map_err(failed("reading jobs"))?;
+    let rows =
+        rows!("j.vertex_id = $2 and j.revision <= $3 order by j.claimed_at desc limit $4", vertex, newest, limit)
+            .fetch_all(connection)
+            .await
+            .map_err(failed("reading jobs"))?;
     Ok(rows.into_iter().map(|row| JobView { steps: Value::Null, ..row.view() }).collect())
 }
 

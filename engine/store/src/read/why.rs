@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use engine_core::document::Object;
 use engine_core::graph::GraphRole;
+use engine_core::state::State;
 use engine_core::view::{InputView, WhyView};
 use engine_core::why::{self, Known};
 use serde_json::Value;
@@ -19,17 +20,26 @@ const NEWEST: i64 = 10;
 /// Gathered values larger than this (in bytes, as stored) are shown as a reference.
 const LARGEST: i32 = 65_536;
 
-/// Why a node role is where it is.
-pub async fn why(pool: &PgPool, deployment: &str, node: &str, role: &str) -> Result<Option<WhyView>, StoreError> {
+/// Why a node role is where it is; with a revision: why it was where it was when the next one was committed.
+pub async fn why(
+    pool: &PgPool,
+    deployment: &str,
+    node: &str,
+    role: &str,
+    revision: Option<i32>,
+) -> Result<Option<WhyView>, StoreError> {
     let mut tx = moment(pool).await?;
     let Some(row) = vertices::at(&mut tx, deployment, node, role).await? else { return Ok(None) };
+    if let Some(revision) = revision {
+        return was(&mut tx, row, revision).await;
+    }
     let mut known = Known::default();
     let chain = vertices::chain(&mut tx, &row, &mut known).await?;
     let links = why::links(&chain, &known);
-    let jobs = jobs::of_vertex(&mut tx, row.id, NEWEST).await?;
-    let events = events::of_vertex(&mut tx, row.id, NEWEST).await?;
+    let jobs = jobs::of_vertex(&mut tx, row.id, i32::MAX, NEWEST).await?;
+    let events = events::of_vertex(&mut tx, row.id, None, NEWEST).await?;
     let drawn = graph_role(&mut tx, row.deployment_id, role, jobs.first().map(|job| job.revision)).await?;
-    let kept = kept(&mut tx, row.id).await?;
+    let kept = kept(&mut tx, row.id, i32::MAX).await?;
     let because = drawn.as_ref().map_or_else(|| "bound no longer".to_owned(), |role| role.because.clone());
     let (mut inputs, mut outputs) = (Vec::new(), Object::new());
     if let Some(drawn) = drawn {
@@ -41,6 +51,46 @@ pub async fn why(pool: &PgPool, deployment: &str, node: &str, role: &str) -> Res
     let node_role = row.view(|| why::says(&chain, &known));
     let outputs = Value::Object(outputs);
     Ok(Some(WhyView { node_role, chain: links, because, inputs, outputs, jobs, events }))
+}
+
+/// How it was under a revision, when the next one was committed. What it output and what held it then is not kept.
+async fn was(connection: &mut PgConnection, row: vertices::Row, revision: i32) -> Result<Option<WhyView>, StoreError> {
+    let found = sqlx::query!(
+        r#"select r.graph -> 'roles' -> $3 as "role: Json<GraphRole>",
+                  (select n.committed_at from revision n where n.deployment_id = $1 and n.number = $2 + 1) as until
+           from revision r where r.deployment_id = $1 and r.number = $2"#,
+        row.deployment_id,
+        revision,
+        row.role
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(failed("reading a revision"))?;
+    let Some(found) = found else { return Ok(None) };
+    let jobs = jobs::of_vertex(connection, row.id, revision, NEWEST).await?;
+    let events = events::of_vertex(connection, row.id, found.until, NEWEST).await?;
+    let kept = kept(connection, row.id, revision).await?;
+    let drawn = found.role.map(|json| json.0);
+    let because = drawn.as_ref().map_or_else(|| "not bound".to_owned(), |role| role.because.clone());
+    let inputs = match &drawn {
+        Some(drawn) => {
+            let frozen = resolved(connection, kept.inputs).await?;
+            views(drawn, frozen, &row.node, kept.group.as_deref().unwrap_or_default())
+        }
+        None => Vec::new(),
+    };
+    let moved = events.iter().find_map(|event| Some((event.at, event.detail.get("to")?.as_str()?)));
+    let mut node_role = row.view(String::new);
+    (node_role.cause, node_role.job, node_role.progress) = (None, None, None);
+    if let Some((at, state)) = moved {
+        node_role.changed_at = at;
+        node_role.state = State::parse(state).unwrap_or(State::Proposed);
+    }
+    let last = jobs.first().filter(|_| node_role.state == State::Failed);
+    node_role.code = last.and_then(|job| job.code.clone());
+    node_role.message = last.and_then(|job| job.message.clone());
+    node_role.attempts = jobs.first().map_or(0, |job| job.attempt);
+    Ok(Some(WhyView { node_role, chain: Vec::new(), because, inputs, outputs: Value::Null, jobs, events }))
 }
 
 /// The role as compiled; of one that the revision has no more, as it was at its last attempt.
@@ -71,13 +121,15 @@ struct Kept {
     group: Option<String>,
 }
 
-async fn kept(connection: &mut PgConnection, vertex: Uuid) -> Result<Kept, StoreError> {
+/// `newest`: inputs of no attempt under a later revision.
+async fn kept(connection: &mut PgConnection, vertex: Uuid, newest: i32) -> Result<Kept, StoreError> {
     let row = sqlx::query!(
         r#"select v.outputs as "outputs: Json<Object>", n.group_name,
-                  (select j.inputs from job j where j.vertex_id = v.vertex_id order by j.claimed_at desc limit 1)
+                  (select j.inputs from job j where j.vertex_id = v.vertex_id and j.revision <= $2 order by j.claimed_at desc limit 1)
                   as "inputs: Json<Object>"
            from vertex v join node n on n.node_id = v.node_id where v.vertex_id = $1"#,
-        vertex
+        vertex,
+        newest
     )
     .fetch_one(connection)
     .await

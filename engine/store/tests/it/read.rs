@@ -127,7 +127,7 @@ async fn why_follows_one_chain_and_shows_what_was_read() {
     database.set("g-2/app", &format!("state = 'blocked', since = 1, cause = 'v:{base}'")).await;
     database.event("g-2/app", "node-role.hold").await;
 
-    let why = read::why(database.pool(), "blue", "g-2", "app").await.unwrap().expect("it is there");
+    let why = read::why(database.pool(), "blue", "g-2", "app", None).await.unwrap().expect("it is there");
     let chain: Vec<String> = why.chain.iter().map(|link| format!("{}: {}", link.what, link.says)).collect();
     insta::assert_snapshot!(chain.join("\n"), @r"
     g-2/app: blocked, needs g-2/base at rest
@@ -149,11 +149,11 @@ async fn why_follows_one_chain_and_shows_what_was_read() {
     assert_eq!(why.because, "bound by the workload on g");
     assert_eq!(why.jobs.len(), 1);
     assert_eq!(why.events.len(), 1);
-    let base = read::why(database.pool(), "blue", "g-2", "base").await.unwrap().expect("it is there");
+    let base = read::why(database.pool(), "blue", "g-2", "base", None).await.unwrap().expect("it is there");
     assert_eq!(base.outputs, json!({"url": "u"}), "secret outputs are not shown");
-    assert!(read::why(database.pool(), "blue", "g-3", "app").await.unwrap().is_none());
-    assert!(read::why(database.pool(), "blue", "blue", "ready").await.unwrap().is_none());
-    assert!(read::why(database.pool(), "blue", "deployment", "ready").await.unwrap().is_some());
+    assert!(read::why(database.pool(), "blue", "g-3", "app", None).await.unwrap().is_none());
+    assert!(read::why(database.pool(), "blue", "blue", "ready", None).await.unwrap().is_none());
+    assert!(read::why(database.pool(), "blue", "deployment", "ready", None).await.unwrap().is_some());
     let on_node = read::node_roles(database.pool(), "g-2").await.unwrap();
     let says: Vec<_> = on_node.iter().map(|row| row.cause.as_ref().map(|cause| cause.says.as_str())).collect();
     assert_eq!(says, [Some("node g-2 does not answer: ssh-unreachable"); 2]);
