@@ -147,6 +147,9 @@ create table vertex (
     approved      text,
     attempts      integer not null default 0,
     code          text,
+    -- How often this attempt failed in a row, and when it is tried again by itself: while failed.
+    tries         integer not null default 0,
+    retry_at      timestamptz,
     changed_at    timestamptz not null,
     -- What indexes speak of below. They must not speak of columns that change whenever a vertex moves: a row whose
     -- indexed columns stay as they are is updated within its page, and no index is written.
@@ -168,6 +171,7 @@ create unique index vertex_place on vertex (deployment_id, role, node_id) where 
 create index vertex_woken on vertex (deployment_id) where wake;
 create index vertex_ready on vertex (deployment_id) where ready;
 create index vertex_broken on vertex (deployment_id) where broken;
+create index vertex_retry on vertex (retry_at) where broken and retry_at is not null;
 create index vertex_sought on vertex (deployment_id, sought) where sought is not null;
 -- Those that wait for a budget.
 create index vertex_rationed on vertex (deployment_id) where sought like 'b:%' or sought like 'm:%';

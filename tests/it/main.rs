@@ -17,6 +17,7 @@ mod hosts;
 mod imports;
 mod lab;
 mod redeploy;
+mod retry;
 mod roles;
 mod rollout;
 mod second_day;

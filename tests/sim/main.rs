@@ -7,6 +7,7 @@ mod load;
 mod reads;
 mod world;
 
+use engine_core::state::State;
 use engine_core::testing::{Dice, Fixture, generate};
 use world::World;
 
@@ -88,6 +89,33 @@ fn failures_hold_only_what_needs_them_and_retry_heals() {
         world.change_a_value();
         world.settle();
         world.assert_causes();
+        world.heal();
+        world.assert_converged();
+    });
+}
+
+#[test]
+fn what_fails_is_tried_again_so_often_and_no_more() {
+    histories(|seed| {
+        let mut world = world(seed);
+        let attempts = 2 + i32::try_from(world.dice.below(3)).expect("few");
+        world.try_all(attempts);
+        world.failing = 40;
+        for _ in 0..3 {
+            world.settle();
+            while world.next_try() {
+                world.settle();
+            }
+            world.assert_causes();
+            for vertex in world.vertices.values() {
+                assert!(vertex.tries <= attempts, "{vertex:?}");
+                let over = vertex.phase.state != State::Failed || vertex.tries == attempts;
+                assert!(over, "it was not tried as often as it may be: {vertex:?}");
+            }
+            world.change_a_value();
+        }
+        world.failing = 0;
+        world.settle();
         world.heal();
         world.assert_converged();
     });

@@ -1,6 +1,7 @@
 //! The whole engine's decisions without a database: turns over loaded neighbourhoods, a machine that remembers what
 //! was applied, crashes between any two writes, failures, changes. `PLINTH_SEED=n` replays one history.
 
+mod again;
 mod anew;
 mod leaving;
 mod told;
@@ -19,6 +20,7 @@ use engine_core::state::{Event, Goal, State};
 use engine_core::testing::Dice;
 use engine_core::value::{Layer, Layered};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::reads::Reads;
@@ -56,6 +58,8 @@ pub(crate) struct World {
     pub(crate) generations: BTreeMap<NodeId, u32>,
     /// Jobs whose machine was taken away from under them, with their claims.
     abandoned: BTreeMap<JobId, Claim>,
+    /// What the clock says; it goes on only where a history lets it.
+    pub(crate) now: OffsetDateTime,
     /// Chance of a failure in percent.
     pub(crate) failing: usize,
     /// Chance in percent that a turn's writes are lost with the engine.
@@ -66,6 +70,7 @@ impl World {
     pub(crate) fn new(mut graph: Graph, seed: u64) -> Self {
         found(None, &mut graph, |_, _| false);
         let mut world = Self {
+            now: OffsetDateTime::UNIX_EPOCH,
             dice: Dice::new(seed),
             graph,
             change: 1,
@@ -249,7 +254,7 @@ impl World {
         };
         let mut turn = Turn::new(&graph, hood);
         for (job, claim) in &self.abandoned {
-            let late = Report { job: *job, vertex: claim.vertex, result: Ok(Object::new()) };
+            let late = Report { job: *job, vertex: claim.vertex, result: Ok(Object::new()), failed_at: None };
             assert!(!turn.report(&late), "what comes of a machine that is not there any more is refused");
         }
         for report in &reports {
@@ -302,15 +307,15 @@ impl World {
         let mut dice = Dice::new(u64::try_from(job.0.as_u128()).unwrap_or(u64::MAX).wrapping_mul(0x9E37_79B9));
         if dice.chance(self.failing) {
             let failure = Failure { code: "step-failed".to_owned(), message: String::new() };
-            return Report { job, vertex: claim.vertex, result: Err(failure) };
+            return Report { job, vertex: claim.vertex, result: Err(failure), failed_at: Some(self.now) };
         }
         if claim.remove {
-            return Report { job, vertex: claim.vertex, result: Ok(Object::new()) };
+            return Report { job, vertex: claim.vertex, result: Ok(Object::new()), failed_at: None };
         }
         self.machine.insert(claim.vertex, claim.frozen.digest.clone());
         let role = &self.graph.roles[&self.vertices[&claim.vertex].role];
         let outputs = role.outputs.keys().map(|name| (name.clone(), output(name, &claim.frozen.digest))).collect();
-        Report { job, vertex: claim.vertex, result: Ok(outputs) }
+        Report { job, vertex: claim.vertex, result: Ok(outputs), failed_at: None }
     }
 
     /// Runs until nothing moves any more.

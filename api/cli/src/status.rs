@@ -130,8 +130,10 @@ fn verdict(status: &StatusView, until: Until) -> Option<Result<(), String>> {
         (Health::Paused | Health::Converging | Health::Destroying, _) => return None,
         (Health::Failed, _) => {}
     }
-    let moves =
-        |row: &NodeRoleView| matches!(row.state, engine_core::state::State::Running | engine_core::state::State::Ready);
+    let moves = |row: &NodeRoleView| {
+        matches!(row.state, engine_core::state::State::Running | engine_core::state::State::Ready)
+            || row.retry_at.is_some()
+    };
     let comes = |state: &str| matches!(state, "creating" | "joining");
     if status.node_roles.iter().any(moves) || status.nodes.iter().any(|node| comes(&node.state)) {
         return None;
@@ -263,7 +265,8 @@ fn says(row: &NodeRoleView) -> String {
     }
     if let Some(code) = &row.code {
         let message = row.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-        return format!("{code}{message}");
+        let again = row.retry_at.map(|at| format!(", tries again at {}", table::clock(at))).unwrap_or_default();
+        return format!("{code}{again}{message}");
     }
     match &row.progress {
         Some(progress) => format!("step {} of {}: {}", progress.step, progress.of, progress.title),

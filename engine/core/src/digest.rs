@@ -170,6 +170,7 @@ mod tests {
             changed["about"] = json!(about);
             changed["version"] = json!(version);
             changed["timeout"] = json!(timeout);
+            changed["retry"] = json!({"attempts": 3, "backoff": timeout});
             changed["inputs"]["port"]["about"] = json!(described);
             changed["inputs"]["port"]["schema"]["description"] = json!(described);
             changed["inputs"]["port"]["default"] = json!(default);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use deployment::{BindNodes, CheckPolicy, DeploymentDoc, OnDrift, Policy};
-pub use role::{At, InputDoc, OnChange, OutputDoc, RoleDoc, Runs, Step, Supports, UseDoc};
+pub use role::{At, InputDoc, OnChange, OutputDoc, RetryDoc, RoleDoc, Runs, Step, Supports, UseDoc};
 pub use wire::{Scope, Wire, WireError};
 pub use workload::{BoundRole, Budget, GroupDoc, ImportDoc, WorkloadDoc};
 

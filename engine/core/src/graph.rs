@@ -194,6 +194,31 @@ pub struct GraphRole {
     pub renew_at: Option<String>,
     /// Seconds a job of it may take.
     pub timeout: u64,
+    /// What becomes of a job that failed; without it a person decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// How often a job that failed is tried by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Tries in all, the first among them.
+    pub attempts: i32,
+    /// Seconds before the second try.
+    pub backoff: u64,
+}
+
+impl Retry {
+    /// The wait before the second try where the role does not say.
+    pub const BACKOFF: u64 = 10;
+    /// No wait is longer.
+    const LONGEST: u64 = 3600;
+
+    /// Seconds to wait after so many tries that failed, each twice as long as the one before; `None` after the last one.
+    pub fn wait(self, failed: i32) -> Option<u64> {
+        let doubled = u32::try_from(failed - 1).ok().filter(|_| failed < self.attempts)?;
+        Some(self.backoff.saturating_mul(1 << doubled.min(12)).min(Self::LONGEST))
+    }
 }
 
 impl GraphRole {

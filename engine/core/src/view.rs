@@ -205,6 +205,9 @@ pub struct NodeRoleView {
     pub progress: Option<Progress>,
     /// Attempts so far.
     pub attempts: i32,
+    /// When it is tried again by itself, while failed.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<OffsetDateTime>,
     /// When it last moved.
     #[serde(with = "time::serde::rfc3339")]
     pub changed_at: OffsetDateTime,

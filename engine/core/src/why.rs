@@ -6,6 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use crate::graph::{NodeName, RoleName};
 use crate::id::{NodeId, VertexId};
 use crate::settle::Cause;
@@ -29,6 +32,8 @@ pub struct Stand {
     pub goal: Goal,
     /// Code of its failure, while failed.
     pub code: Option<String>,
+    /// When it is tried again by itself, while failed.
+    pub retry_at: Option<OffsetDateTime>,
     /// What holds it, while blocked.
     pub cause: Option<Cause>,
     /// It is itself held back by a person, not only with its deployment.
@@ -39,6 +44,13 @@ impl Stand {
     /// `NODE/ROLE`.
     pub fn address(&self) -> String {
         format!("{}/{}", self.node, self.role)
+    }
+
+    /// What became of it, while failed: `step-failed, tries again at …`.
+    fn failure(&self) -> String {
+        let code = self.code.as_deref().unwrap_or("unknown");
+        let again = self.retry_at.and_then(|at| at.replace_nanosecond(0).ok()?.format(&Rfc3339).ok());
+        again.map_or_else(|| code.to_owned(), |at| format!("{code}, tries again at {at}"))
     }
 
     /// How much it is worth to be named as what holds others; more is better.
@@ -248,10 +260,10 @@ pub fn says(chain: &Chain, known: &Known) -> String {
         End::Vertex(id) => known.stand(*id).map_or_else(about, |stand| {
             let address = stand.address();
             let leaves = if stand.goal == Goal::Absent { " to leave" } else { "" };
-            match (stand.state, &stand.code) {
-                (State::Failed, Some(code)) => format!("held back by {address} failed{leaves}: {code}"),
-                (State::Blocked, _) => format!("waits for {address}{leaves} (about to be judged)"),
-                (state, _) => format!("waits for {address}{leaves} ({state})"),
+            match stand.state {
+                State::Failed => format!("held back by {address} failed{leaves}: {}", stand.failure()),
+                State::Blocked => format!("waits for {address}{leaves} (about to be judged)"),
+                state => format!("waits for {address}{leaves} ({state})"),
             }
         }),
     }
@@ -303,7 +315,7 @@ fn link_says(stand: &Stand, next: Option<&Stand>) -> String {
     let leaving = if stand.goal == Goal::Absent { ", leaving" } else { "" };
     let state = format!("{}{leaving}", stand.state);
     match (stand.state, &stand.cause) {
-        (State::Failed, _) => format!("{state}: {}", stand.code.as_deref().unwrap_or("unknown")),
+        (State::Failed, _) => format!("{state}: {}", stand.failure()),
         (State::Blocked, None) => format!("{state}, about to be judged"),
         (State::Blocked, Some(cause)) => {
             let next = next.map(Stand::address).unwrap_or_default();
@@ -344,7 +356,8 @@ mod tests {
     fn stand(place: &str, state: State, cause: Option<Cause>) -> Stand {
         let (node, role) = place.split_once('/').expect("NODE/ROLE");
         let code = (state == State::Failed).then(|| "step-failed".to_owned());
-        Stand { node: node.into(), role: role.into(), state, goal: Goal::Present, code, cause, paused: false }
+        let (node, role) = (node.into(), role.into());
+        Stand { node, role, state, goal: Goal::Present, code, retry_at: None, cause, paused: false }
     }
 
     fn whole(stands: Vec<Stand>) -> Known {
@@ -383,6 +396,18 @@ mod tests {
         insta::assert_snapshot!(told(5, &known), @r"
         is about to be judged
         d/etcd: blocked, about to be judged
+        ");
+    }
+
+    #[test]
+    fn a_failure_that_is_tried_again_says_when() {
+        let mut failed = stand("b/etcd", State::Failed, None);
+        failed.retry_at = Some(time::macros::datetime!(2026-02-03 04:05:06.789 UTC));
+        let known = whole(vec![stand("a/app", State::Blocked, Some(Cause::Vertex { vertex: id(2) })), failed]);
+        insta::assert_snapshot!(told(1, &known), @r"
+        held back by b/etcd failed: step-failed, tries again at 2026-02-03T04:05:06Z
+        a/app: blocked, needs b/etcd at rest
+        b/etcd: failed: step-failed, tries again at 2026-02-03T04:05:06Z
         ");
     }
 

@@ -3,6 +3,7 @@
 //! An [`Engine`] is a handful of loops that share a pool. Each looks at the database when it is hinted at, and now and
 //! then anyway. None of them remembers anything that it could not read again: a crash at any point loses nothing.
 
+mod again;
 mod config;
 mod control;
 mod drift;
@@ -52,6 +53,7 @@ impl Engine {
         loops.spawn(nodes::work(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(drift::watch(Control::new(Arc::clone(&shared)), runners, stop.clone()));
         loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
+        loops.spawn(again::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(expiry::watch(Control::new(Arc::clone(&shared)), stop.clone()));
         tracing::info!(engine = %shared.engine(), "the engine is up");
         Ok(Self { shared, stop, loops })

@@ -224,7 +224,10 @@ async fn turn(
         };
         if report.beside {
             checked.extend(report.checked.clone().map(|found| (vertex, found)));
-        } else if !turn.report(&Report { job, vertex, result: report.result.clone() }) {
+            continue;
+        }
+        let (result, failed_at) = (report.result.clone(), report.failed_at);
+        if !turn.report(&Report { job, vertex, result, failed_at }) {
             tracing::error!(%job, fence, %vertex, "a job is over that its vertex does not run");
         }
     }
@@ -264,6 +267,9 @@ async fn turn(
         shared.hint();
     }
     start(shared, runners, opened, &written.claims).await?;
+    if written.vertices.iter().any(|vertex| vertex.retry_at.is_some()) {
+        shared.again.notify_one();
+    }
     // A destroyed deployment whose last vertex is gone lets go of its nodes.
     if written.vertices.iter().any(engine_core::settle::Vertex::is_gone) {
         shared.hint();

@@ -22,6 +22,7 @@ use engine_store::jobs::{self, OpenJob};
 use engine_store::nodes::{self, Node};
 use engine_store::pass::Finished;
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,8 @@ pub(crate) struct Ended {
     pub(crate) deployment: DeploymentId,
     /// Validated outputs, or why it failed.
     pub(crate) result: Result<Object, Failure>,
+    /// When it ended, if its executor itself said that it failed.
+    pub(crate) failed_at: Option<OffsetDateTime>,
     /// For its row; which it is, and the claim it was followed under.
     pub(crate) finished: Finished,
     /// Nothing of its vertex moves by it.
@@ -216,12 +219,17 @@ impl Runners {
                 }
             }
         };
-        let outcome = match ran {
+        let (outcome, told) = match ran {
             Ran::NotOurs => return None,
-            Ran::Over(outcome) => outcome,
-            Ran::Failed(failure) => failed(&failure.code, failure.message),
+            Ran::Over(outcome) => (outcome, true),
+            Ran::Failed(failure) => (failed(&failure.code, failure.message), false),
         };
-        Some(self.ended(job, outcome, node).await)
+        // Where the executor can not be asked nobody knows what it did, and outputs that are not valid come out so again.
+        let failed = told && outcome.status == Status::Failed;
+        let mut ended = self.ended(job, outcome, node).await;
+        // Not finer than the database keeps it.
+        ended.failed_at = failed.then(|| OffsetDateTime::now_utc().truncate_to_millisecond());
+        Some(ended)
     }
 
     /// Finds out who performs it, and has it performed.
@@ -319,6 +327,7 @@ impl Runners {
         Ended {
             deployment: job.deployment,
             result,
+            failed_at: None,
             beside: job.beside,
             checked,
             finished: Finished {

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) revisions: Revisions,
     /// Checks are asked for, or jobs beside their vertices have ended.
     pub(crate) beside: Notify,
+    /// Something is to be tried again, and it is written down when.
+    pub(crate) again: Notify,
     /// Counts hints; every loop that looks for work watches it.
     pub(crate) hints: watch::Sender<u64>,
     engine: RwLock<EngineId>,
@@ -62,6 +64,7 @@ impl Shared {
             validators: Validators::default(),
             revisions: Revisions::default(),
             beside: Notify::new(),
+            again: Notify::new(),
             hints: watch::Sender::new(0),
             engine: RwLock::new(EngineId(Uuid::now_v7())),
             roles: Mutex::default(),

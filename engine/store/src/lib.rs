@@ -17,6 +17,7 @@ pub mod pass;
 pub mod read;
 pub mod redeploy;
 pub mod residue;
+pub mod retry;
 pub mod snapshot;
 pub mod testing;
 

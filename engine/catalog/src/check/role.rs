@@ -27,6 +27,7 @@ pub(crate) fn check(role: &RoleSource, sources: &Sources, report: &Report<'_>) {
         return;
     }
     text::duration(doc.timeout.as_ref(), "/timeout", report);
+    text::duration(doc.retry.as_ref().and_then(|retry| retry.backoff.as_ref()), "/retry/backoff", report);
     place(doc, report);
     for (key, list) in [("requires", &doc.requires), ("precedes", &doc.precedes), ("conflicts", &doc.conflicts)] {
         names_exist(list, &format!("/{key}"), sources, report);

@@ -10,10 +10,10 @@ use super::names::{self, Named};
 use super::{CompileInput, Findings, Site, duration, fitting, layers, sources};
 use crate::catalog::CatalogRole;
 use crate::digest;
-use crate::document::{At, WorkloadDoc};
+use crate::document::{At, RoleDoc, WorkloadDoc};
 use crate::effect::Felt;
 use crate::graph::{
-    Above, Edge, Executor, GraphInput, GraphOutput, GraphRole, Kind, NodeName, Pairing, RoleName, VIRTUAL, Why,
+    Above, Edge, Executor, GraphInput, GraphOutput, GraphRole, Kind, NodeName, Pairing, Retry, RoleName, VIRTUAL, Why,
 };
 
 /// Seconds that a job may take when its role does not say.
@@ -65,6 +65,7 @@ impl Drawer<'_, '_> {
             destructive: false,
             renew_at: None,
             timeout: DEFAULT_TIMEOUT,
+            retry: None,
         });
         name
     }
@@ -153,7 +154,17 @@ fn role<'a>(drawer: &mut Drawer<'a, '_>, instance: &Instance<'a>, findings: &mut
         destructive: doc.destructive,
         renew_at: doc.renew_at.clone(),
         timeout,
+        retry: retry(doc, source, findings),
     }
+}
+
+fn retry(doc: &RoleDoc, source: &str, findings: &mut Findings) -> Option<Retry> {
+    let retry = doc.retry.as_ref()?;
+    let backoff = retry.backoff.as_deref().map_or(Ok(Retry::BACKOFF), duration::seconds).unwrap_or_else(|error| {
+        findings.push(Site::of_role(source, &["retry", "backoff"]).error("bad-duration", error.to_string()));
+        Retry::BACKOFF
+    });
+    Some(Retry { attempts: i32::try_from(retry.attempts).unwrap_or(i32::MAX), backoff })
 }
 
 /// `at: one ROLE`, with an interface resolved. It draws no edge.

@@ -219,6 +219,17 @@ impl From<Step> for Object {
     }
 }
 
+/// How often a job that failed is tried by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryDoc {
+    /// Tries in all, the first among them.
+    pub attempts: u32,
+    /// The wait before the second try, such as `10s`; each later one is twice as long as the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<String>,
+}
+
 /// A role as written. A preset has `is` and `with` and nothing else but its name, version and prose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -296,6 +307,9 @@ pub struct RoleDoc {
     /// How long a job of it may take, such as `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
+    /// What becomes of a job that failed; without it a person decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryDoc>,
     /// The output (a date-time) after which it is stale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renew_at: Option<String>,

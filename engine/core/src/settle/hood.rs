@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::allowance::Allowance;
 use super::{Cause, Scope};
@@ -59,6 +60,11 @@ pub struct Vertex {
     pub attempts: i32,
     /// Code of the last failure, while failed.
     pub code: Option<String>,
+    /// How often this attempt failed in a row.
+    pub tries: i32,
+    /// When it is tried again by itself, while failed.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub retry_at: Option<OffsetDateTime>,
 }
 
 impl Vertex {
@@ -86,6 +92,8 @@ impl Vertex {
             approved: None,
             attempts: 0,
             code: None,
+            tries: 0,
+            retry_at: None,
         }
     }
 

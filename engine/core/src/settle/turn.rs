@@ -3,6 +3,7 @@
 //! A turn owns its neighbourhood and moves it; the caller loads what [`Turn::wants`] names, writes what
 //! [`Turn::finish`] returns, all in the one transaction that holds the deployment's lock.
 
+mod again;
 mod budgets;
 mod records;
 mod redeploy;
@@ -75,7 +76,7 @@ impl<'g> Turn<'g> {
         let was = vertex.phase;
         match &report.result {
             Ok(outputs) => self.succeed(report.vertex, was, outputs.clone()),
-            Err(failure) => self.fail(report.vertex, was, failure),
+            Err(failure) => self.fail(report.vertex, was, failure, report.failed_at),
         }
         true
     }
@@ -94,22 +95,13 @@ impl<'g> Turn<'g> {
         vertex.failed = None;
         vertex.code = None;
         vertex.approved = None;
+        vertex.tries = 0;
         vertex.serving = true;
         vertex.anew = false;
         vertex.job = None;
         let changed = differing(&before, &vertex.outputs);
         self.moved_by(id, Event::Done, job, json!({"action": "apply", "outputs_changed": changed}));
         self.touch_readers(id, &changed, since);
-    }
-
-    fn fail(&mut self, id: VertexId, was: Phase, failure: &Failure) {
-        let vertex = self.vertex(id);
-        let job = vertex.job.take();
-        vertex.failed = vertex.frozen.take();
-        vertex.code = Some(failure.code.clone());
-        let action = if was.applying { "apply" } else { "remove" };
-        let detail = json!({"action": action, "code": failure.code, "message": failure.message});
-        self.moved_by(id, Event::Fail, job, detail);
     }
 
     /// Queues vertices for judgement.
@@ -135,6 +127,7 @@ impl<'g> Turn<'g> {
         vertex.since = Some(vertex.since.map_or(since, |old| old.min(since)));
         if event == Event::Retry {
             vertex.failed = None;
+            (vertex.tries, vertex.retry_at) = (0, None);
         }
         self.moved(id, event, why);
         Ok(())
@@ -320,7 +313,12 @@ impl<'g> Turn<'g> {
         vertex.attempts += 1;
         vertex.cause = None;
         vertex.code = None;
+        vertex.retry_at = None;
         if !remove {
+            if vertex.failed.as_ref() != Some(&frozen.digest) {
+                // Not the attempt that failed.
+                vertex.tries = 0;
+            }
             vertex.applied = None;
             vertex.frozen = Some(frozen.digest.clone());
             vertex.content = graph_role.map(|role| role.content.clone());
@@ -427,6 +425,10 @@ impl<'g> Turn<'g> {
         }
         if matches!(after.state, State::Active | State::Gone) {
             vertex.since = None;
+            vertex.retry_at = None;
+        }
+        if before.goal != after.goal {
+            (vertex.tries, vertex.retry_at) = (0, None);
         }
         if after.state == State::Gone {
             vertex.serving = false;

@@ -10,6 +10,7 @@ use engine_core::settle::{NodeView, Scope, Vertex};
 use engine_core::state::{Goal, Phase, State};
 use sqlx::types::Json;
 use sqlx::{PgConnection, types::JsonValue};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::StoreError;
@@ -43,6 +44,8 @@ pub(super) struct VertexRow {
     approved: Option<String>,
     attempts: i32,
     code: Option<String>,
+    tries: i32,
+    retry_at: Option<OffsetDateTime>,
 }
 
 impl TryFrom<VertexRow> for Vertex {
@@ -86,6 +89,8 @@ impl TryFrom<VertexRow> for Vertex {
             approved: row.approved,
             attempts: row.attempts,
             code: row.code,
+            tries: row.tries,
+            retry_at: row.retry_at,
         })
     }
 }
@@ -97,7 +102,7 @@ macro_rules! rows {
             r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, since, cause,
                       wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
                       kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, anew, job_id, content,
-                      approved, attempts, code
+                      approved, attempts, code, tries, retry_at
                from vertex where deployment_id = $1 and not gone and "# + $which,
             $($value),*
         )

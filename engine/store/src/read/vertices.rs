@@ -32,6 +32,7 @@ pub(super) struct Row {
     job: Option<Uuid>,
     progress: Option<Json<Progress>>,
     attempts: i32,
+    retry_at: Option<OffsetDateTime>,
     changed_at: OffsetDateTime,
 }
 
@@ -52,6 +53,7 @@ impl Row {
             state: self.state(),
             goal: self.goal(),
             code: self.code.clone(),
+            retry_at: self.retry_at,
             cause: self.cause.as_deref().and_then(|key| key.parse().ok()),
             paused: self.paused,
         }
@@ -74,6 +76,7 @@ impl Row {
             job: self.job.map(JobId),
             progress: self.progress.map(|json| json.0),
             attempts: self.attempts,
+            retry_at: self.retry_at,
             changed_at: self.changed_at,
         }
     }
@@ -86,6 +89,7 @@ macro_rules! rows {
             r#"select v.vertex_id as id, v.deployment_id, v.role, v.state, v.goal, v.serving, v.paused, v.cause, v.code,
                       v.job_id as job, v.attempts, v.changed_at, j.progress as "progress?: Json<Progress>",
                       case when n.state = 'virtual' then $1 else n.name end as "node!",
+                      case when v.state = 'failed' then v.retry_at end as retry_at,
                       case when v.state = 'failed' then
                           (select l.message from job l where l.vertex_id = v.vertex_id and not l.beside order by l.claimed_at desc limit 1)
                       end as message

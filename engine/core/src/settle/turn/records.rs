@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::document::Object;
 use crate::graph::{NodeName, RoleName};
@@ -21,6 +22,9 @@ pub struct Report {
     pub vertex: VertexId,
     /// Validated outputs (apply), nothing (remove), or why it failed.
     pub result: Result<Object, Failure>,
+    /// When it ended, if the executor itself said that it failed: only then may it be repeated by itself.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub failed_at: Option<OffsetDateTime>,
 }
 
 /// Why a job failed.

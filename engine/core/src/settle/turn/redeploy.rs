@@ -54,6 +54,7 @@ impl Turn<'_> {
         let vertex = self.vertex(id);
         vertex.phase.started &= !machine_gone;
         vertex.code = None;
+        (vertex.tries, vertex.retry_at) = (0, None);
         vertex.wake = true;
     }
 }

@@ -1,0 +1,36 @@
+//! What failed is tried again by itself when its time has come, where its role wants it so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine_store::{StoreError, retry};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::shared::Shared;
+
+pub(crate) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            // A turn has written down when something is tried again.
+            () = shared.again.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = round(&shared).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot try again what failed");
+            shared.poll
+        });
+    }
+}
+
+/// Tries again what is due; how long until there is more.
+async fn round(shared: &Shared) -> Result<Duration, StoreError> {
+    let now = OffsetDateTime::now_utc();
+    for deployment in retry::due(&shared.pool, now).await? {
+        retry::again(&shared.pool, deployment, now).await?;
+    }
+    let wait = retry::next(&shared.pool).await?.map(|next| Duration::try_from(next - now).unwrap_or_default());
+    Ok(wait.map_or(shared.poll, |wait| wait.clamp(Duration::from_millis(50), shared.poll)))
+}
