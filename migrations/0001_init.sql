@@ -1,10 +1,22 @@
+-- expand: everything that there is
+--
 -- The engine's only memory. States are text with CHECKs; CHECKs tie columns to states; every conflict that a person
 -- can cause has a named constraint.
+
+-- What an engine must know to work with these tables: it was built with at least this migration. Migrations that expand
+-- leave it alone, one that contracts raises it.
+create table compatibility (
+    one   boolean primary key default true constraint compatibility_is_one check (one),
+    least bigint not null
+);
+insert into compatibility (least) values (1);
 
 -- Running engines. One row is the lease of everything its engine holds.
 create table engine (
     engine_id   uuid primary key,
     version     text not null,
+    -- The newest migration that it was built with.
+    knows       bigint not null,
     host        text not null,
     pid         integer not null,
     started_at  timestamptz not null,

@@ -1,6 +1,6 @@
 -- A deployment in the middle of its work, as an engine of schema 1 leaves it.
 insert into engine values
-    ('00000000-0000-7000-8000-000000000001', '0.1.0', 'engine.example', 4711, '2026-01-01T10:00:00Z', '2026-01-01T10:00:30Z');
+    ('00000000-0000-7000-8000-000000000001', '0.1.0', 1, 'engine.example', 4711, '2026-01-01T10:00:00Z', '2026-01-01T10:00:30Z');
 insert into deployment (deployment_id, name, workload, state, change, revision, virtual_node, created_at, changed_at) values
     ('00000000-0000-7000-8000-000000000002', 'blue', 'hello', 'active', 2, 1,
      '00000000-0000-7000-8000-000000000003', '2026-01-01T10:00:00Z', '2026-01-01T10:00:01Z');

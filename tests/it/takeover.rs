@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use engine_core::request::RedeployRequest;
 use engine_core::view::Health;
 use engine_daemon::Engine;
-use engine_store::read;
+use engine_store::testing::newer;
+use engine_store::{migrate, read};
 
 use crate::support::{CHAIN, World, chain};
 
@@ -26,15 +28,59 @@ async fn two_engines_share_the_work_and_each_job_counts_once() {
     assert!(read::engines(world.database.pool()).await.expect("engines").is_empty(), "both signed off");
 }
 
+/// What the engine of a later release leaves behind: tables with more in them, and more in what is stored as JSON.
+const LATER: (i64, &str) = (
+    9001,
+    "-- expand: more of everything
+     alter table vertex add column pace text not null default 'slow';
+     alter table job add column pace text;
+     create table later (job_id uuid primary key);
+     update content set body = jsonb_set(body, '{doc,later}', '{\"some\": \"thing\"}');
+     update revision set document = jsonb_set(document, '{later}', 'true'),
+            graph = jsonb_set(jsonb_set(graph, '{later}', 'true'), '{roles}',
+                (select jsonb_object_agg(key, value || '{\"later\": 1}') from jsonb_each(graph -> 'roles')));
+     update node set facts = facts || '{\"later\": true}';
+    ",
+);
+
 #[tokio::test(flavor = "multi_thread")]
-async fn engines_of_two_versions_do_not_share_a_database() {
+async fn engines_of_two_versions_work_side_by_side() {
     let world = World::new(&CHAIN).await;
     let one = world.engine().await;
-    world.database.run("update engine set version = '0.0.9', host = 'elsewhere'").await;
-    let Err(refused) = Engine::start(world.config()).await else { panic!("it started") };
-    assert_eq!(refused.code(), "engine-version-differs");
-    assert!(refused.to_string().contains("0.0.9"), "{refused}");
+    let with = "{script: {base: {delay_ms: 700}}}";
+    one.control().apply(&chain("blue", 2, "{}", with), "f", &[], "test").await.expect("applied");
+    world.until("blue", |s| s.deployment.counts.running == 2).await;
+    // A newer engine brings its tables while this one is at work ...
+    migrate::run_these(world.database.target(), &newer(&[LATER])).await.expect("it only adds");
+    world.until_active("blue").await;
     one.stop().await;
+    // ... and this version starts beside it as well, reads what the newer one wrote, and goes on with it.
+    migrate::run(world.database.target()).await.expect("nothing that it could not work with");
+    let two = world.engine().await;
+    let control = two.control();
+    let planned = control.plan(&chain("blue", 3, "{}", with), "f").await.expect("a plan").remove(0);
+    assert!(planned.changed && planned.plan.is_allowed());
+    control.apply(&chain("blue", 3, "{}", with), "f", &[], "test").await.expect("applied");
+    let status = world.until("blue", |s| s.deployment.revision == 2 && s.deployment.health == Health::Active).await;
+    let mut counts = world.applies(&status).await;
+    // That one reads the members, of whom there are more now.
+    counts.retain(|(place, _)| place != "deployment/head");
+    assert!(counts.iter().all(|(_, count)| *count == 1), "what was made before was not made again: {counts:?}");
+    control.redeploy("blue", &RedeployRequest::default(), "test").await.expect("from what is stored");
+    world.until("blue", |s| s.deployment.revision == 3 && s.deployment.health == Health::Active).await;
+    control.destroy("blue", "test").await.expect("destroyed");
+    world.until("blue", |s| s.deployment.health == Health::Gone).await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_does_not_start_on_tables_that_were_taken_from() {
+    let world = World::new(&CHAIN).await;
+    let takes =
+        "-- contract 9001: progress\nalter table job drop column progress;\nupdate compatibility set least = 9001;\n";
+    migrate::run_these(world.database.target(), &newer(&[LATER, (9002, takes)])).await.expect("nobody is at work");
+    let Err(refused) = Engine::start(world.config()).await else { panic!("it started") };
+    assert_eq!(refused.code(), "schema-newer");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,6 +52,70 @@ fn only_edges_read_the_clock() {
     none("clocks where time must be an argument", &found);
 }
 
+/// Migrations, without their data.
+fn migrations() -> Vec<std::path::PathBuf> {
+    let all = files("migrations", ".sql");
+    all.into_iter().filter(|path| !path.to_string_lossy().contains("/data/")).collect()
+}
+
+/// What is wrong with a migration of this number as one of the two kinds that there are (`migrations/README.md`).
+fn kind_problem(number: i64, text: &str) -> Option<String> {
+    const TAKES_AWAY: [&str; 6] =
+        ["drop table", "drop column", "drop constraint", " rename ", "set not null", "set data type"];
+    let first = text.lines().next().unwrap_or_default();
+    let raises = text.lines().filter_map(|line| line.strip_prefix("update compatibility set least = "));
+    let raises: Vec<&str> = raises.map(|to| to.trim_end_matches(';')).collect();
+    if let Some(least) =
+        first.strip_prefix("-- contract ").and_then(|rest| rest.split_once(": ")).map(|(least, _)| least)
+    {
+        let earlier = least.parse::<i64>().is_ok_and(|least| least < number);
+        return match (earlier, raises.as_slice() == [least]) {
+            (false, _) => Some(format!("engines can not know {least} before it is released")),
+            (true, false) => Some(format!("it must end with `update compatibility set least = {least};`")),
+            (true, true) => None,
+        };
+    }
+    if !first.starts_with("-- expand: ") {
+        return Some("its first line is neither `-- expand: WHAT` nor `-- contract N: WHAT`".to_owned());
+    }
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join(" ");
+    let code = code.to_lowercase();
+    let taken = TAKES_AWAY
+        .iter()
+        .find(|words| code.contains(**words))
+        .map(|words| format!("it expands, and says `{}`", words.trim()));
+    taken.or_else(|| (!raises.is_empty()).then(|| "it expands, and asks engines to know more".to_owned()))
+}
+
+#[test]
+fn every_migration_expands_or_says_who_can_go_on() {
+    let found = migrations().into_iter().filter_map(|path| {
+        let number = path.file_name()?.to_str()?.split('_').next()?.parse().ok()?;
+        kind_problem(number, &read(&path)).map(|problem| format!("{}: {problem}", shown(&path)))
+    });
+    none("migrations that are of no kind", &found.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_rule_for_migrations_finds_what_is_wrong() {
+    let good = [
+        "-- expand: a column\nalter table job add column pace text;\n",
+        "-- contract 2: the old column\nalter table job drop column pace;\nupdate compatibility set least = 2;\n",
+    ];
+    assert!(good.iter().all(|text| kind_problem(3, text).is_none()));
+    for (text, says) in [
+        ("alter table job add column pace text;\n", "its first line is neither"),
+        ("-- expand: tidier\nalter table job drop column pace;\n", "says `drop column`"),
+        ("-- expand: a name\nalter table job rename column a to b;\n", "says `rename`"),
+        ("-- expand: x\nupdate compatibility set least = 2;\n", "asks engines to know more"),
+        ("-- contract 3: y\nupdate compatibility set least = 3;\n", "can not know 3"),
+        ("-- contract 2: z\nalter table job drop column pace;\n", "must end with"),
+    ] {
+        let problem = kind_problem(3, text).unwrap_or_default();
+        assert!(problem.contains(says), "{text}: {problem}");
+    }
+}
+
 #[test]
 fn every_migration_has_data() {
     let missing = |path: &std::path::PathBuf| {
@@ -59,8 +123,7 @@ fn every_migration_has_data() {
         let data = root().join("migrations/data").join(format!("{number}.sql"));
         (!data.exists()).then(|| format!("{}: migrations/data/{number}.sql is missing", shown(path)))
     };
-    let migrations: Vec<_> =
-        files("migrations", ".sql").into_iter().filter(|path| !path.to_string_lossy().contains("/data/")).collect();
+    let migrations = migrations();
     assert!(!migrations.is_empty());
     none("migrations without data", &migrations.iter().filter_map(missing).collect::<Vec<_>>());
 }

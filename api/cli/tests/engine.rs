@@ -310,7 +310,7 @@ async fn the_doctor_says_what_is_missing() {
     assert_eq!(ill.code, Some(1));
     assert!(ill.stdout.contains("[no-engine-alive]"), "{}", ill.stdout);
     database
-        .run("insert into engine values (gen_random_uuid(), '0.1.0', 'here', 7, now(), now() + interval '1 h')")
+        .run("insert into engine values (gen_random_uuid(), '0.1.0', 1, 'here', 7, now(), now() + interval '1 h')")
         .await;
     let well = plinth(Some(&running), &["doctor", "-o", "json"]).await;
     assert_eq!(well.code, Some(0), "{}", well.stdout);

@@ -16,8 +16,20 @@ use engine_core::id::{JobId, NodeId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Version of this protocol; an agent answers every version it knows.
+/// Version of this protocol: the newest that we speak.
 pub const PROTOCOL: u32 = 1;
+
+/// The oldest that we speak still. An engine and an agent that are one release apart always have one in common.
+pub const OLDEST: u32 = 1;
+
+/// The version that two sides speak of which the other one speaks `theirs` and older: the newest that both know. `None`
+/// if that is too old for us; whether it is too old for them they say themselves.
+///
+/// Both pass over keys that they do not know, so what is only added needs no new version. Engines send their first
+/// request together with the hello, so it must be one of [`OLDEST`].
+pub fn common(theirs: u32) -> Option<u32> {
+    Some(theirs.min(PROTOCOL)).filter(|version| *version >= OLDEST)
+}
 
 /// Bytes in a frame at most.
 pub const MAX_FRAME: u32 = 64 << 20;
@@ -78,7 +90,7 @@ pub enum Request {
 pub enum Reply {
     /// To `Hello`.
     Hello {
-        /// [`PROTOCOL`] of the agent.
+        /// The version that both sides speak from here on.
         protocol: u32,
         /// Version of the agent's package.
         version: String,

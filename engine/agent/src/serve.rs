@@ -14,7 +14,7 @@ use engine_core::id::JobId;
 
 use crate::facts;
 use crate::promises;
-use crate::protocol::{JobSpec, PROTOCOL, Reply, Request, read_frame, write_frame};
+use crate::protocol::{JobSpec, OLDEST, PROTOCOL, Reply, Request, common, read_frame, write_frame};
 use crate::state::{Fence, JobDir, State};
 
 /// Something that ends the wait for news.
@@ -34,16 +34,16 @@ pub(crate) fn serve(root: &Path) -> Result<(), Box<dyn Error>> {
     let Some(Request::Hello { protocol }) = read_frame(&mut input)? else {
         return Ok(refuse(&mut output, "protocol-unknown", "a conversation begins with `hello`")?);
     };
-    if protocol != PROTOCOL {
-        let message = format!("this agent speaks protocol {PROTOCOL}, not {protocol}");
+    let Some(protocol) = common(protocol) else {
+        let message = format!("this agent speaks protocol {OLDEST} to {PROTOCOL}, not {protocol}");
         return Ok(refuse(&mut output, "protocol-unknown", message)?);
-    }
+    };
     let state = match State::open(root) {
         Ok(state) => state,
         Err(error) => return Ok(refuse_io(&mut output, &error)?),
     };
     let hello = Reply::Hello {
-        protocol: PROTOCOL,
+        protocol,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: state.incarnation()?,
         boot_id: facts::boot_id(),

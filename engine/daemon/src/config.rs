@@ -69,18 +69,6 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// An engine of another version works on this database.
-    #[error("engine {other} of version {version} on {host} works on this database, but this is {ours}")]
-    OtherVersion {
-        /// Its id.
-        other: String,
-        /// Its version.
-        version: String,
-        /// Its machine.
-        host: String,
-        /// Ours.
-        ours: &'static str,
-    },
 }
 
 impl ConfigError {
@@ -90,7 +78,6 @@ impl ConfigError {
             Self::Store(error) => error.code(),
             Self::Key(error) => error.code(),
             Self::Folder { .. } => "data-folder",
-            Self::OtherVersion { .. } => "engine-version-differs",
         }
     }
 }

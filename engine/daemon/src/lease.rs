@@ -20,16 +20,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) async fn enter(shared: &Shared) -> Result<(), ConfigError> {
     let dead = dead(&engines::all(&shared.pool).await?, shared.engine());
     engines::strike(&shared.pool, &dead, false).await?;
-    if let Some(other) =
-        engines::all(&shared.pool).await?.into_iter().find(|other| other.version != VERSION && !other.expired)
-    {
-        return Err(ConfigError::OtherVersion {
-            other: other.id.to_string(),
-            version: other.version,
-            host: other.host,
-            ours: VERSION,
-        });
-    }
     register(shared).await?;
     Ok(())
 }
@@ -55,6 +45,11 @@ pub(crate) async fn keep(shared: Arc<Shared>, runners: Runners, stop: Cancellati
                     tracing::info!("the database answers again");
                 }
                 (first, silent) = (false, false);
+            }
+            Err(error @ (StoreError::SchemaNewer { .. } | StoreError::SchemaChanged { .. })) => {
+                // Stopped for longer than its lease, it comes back to tables that it can not work with.
+                tracing::error!(%error, code = error.code(), "this engine can not go on");
+                stop.cancel();
             }
             Err(error) if !silent => {
                 tracing::warn!(%error, code = error.code(), "the database does not answer; waiting for it");

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use engine_agent::protocol::{Event, Outcome, PROTOCOL, Reply, Request, encode};
+use engine_agent::protocol::{Event, OLDEST, Outcome, PROTOCOL, Reply, Request, common, encode};
 use tokio::sync::mpsc;
 
 use crate::channel::{Channel, Piece};
@@ -108,6 +108,10 @@ impl Talk {
         let frames = Frames::default();
         let mut talk = Self { connection: Arc::clone(connection), channel, frames, err: Vec::new(), exit: None };
         match talk.reply().await? {
+            Some(Reply::Hello { protocol, version, .. }) if common(protocol) != Some(protocol) => {
+                let message = format!("agent {version} speaks protocol {protocol}, we speak {OLDEST} to {PROTOCOL}");
+                Err(talk.declined("protocol-unknown".to_owned(), message))
+            }
             Some(Reply::Hello { version, incarnation, boot_id, .. }) => {
                 Ok(Begun::Greeted(Box::new(talk), Greeting { incarnation, boot_id, version }))
             }

@@ -144,7 +144,7 @@ pub async fn restore(target: &Target, file: &Path, named: Option<&Path>) -> Resu
     let bytes = fs::metadata(file).map_err(|error| BackupError::io("read", file, error))?.len();
     let schema = schema_in(file, &programs).await?;
     if schema > migrate::known() {
-        return Err(migrate::newer(schema, format!("the plinth that made {}", file.display())));
+        return Err(migrate::newer(schema, format!("the plinth that made {}", file.display()), schema));
     }
     must_be_empty(target).await?;
     load(target, file, &programs).await?;

@@ -6,8 +6,8 @@ use engine_core::id::EngineId;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::StoreError;
 use crate::error::doing;
+use crate::{StoreError, migrate};
 
 /// An engine as it registers.
 #[derive(Clone, Debug)]
@@ -27,8 +27,6 @@ pub struct Registration {
 pub struct Registered {
     /// Its id.
     pub id: EngineId,
-    /// Its version.
-    pub version: String,
     /// Its machine and boot.
     pub host: String,
     /// Its process there.
@@ -39,31 +37,37 @@ pub struct Registered {
 
 /// All engines that are registered.
 pub async fn all(pool: &PgPool) -> Result<Vec<Registered>, StoreError> {
-    let rows = sqlx::query!(
-        r#"select engine_id, version, host, pid, lease_until < clock_timestamp() as "expired!" from engine"#
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(doing("looking for engines"))?;
-    let engine = |id, version, host, pid, expired| Registered { id: EngineId(id), version, host, pid, expired };
-    Ok(rows.into_iter().map(|r| engine(r.engine_id, r.version, r.host, r.pid, r.expired)).collect())
+    let rows =
+        sqlx::query!(r#"select engine_id, host, pid, lease_until < clock_timestamp() as "expired!" from engine"#)
+            .fetch_all(pool)
+            .await
+            .map_err(doing("looking for engines"))?;
+    let engine = |id, host, pid, expired| Registered { id: EngineId(id), host, pid, expired };
+    Ok(rows.into_iter().map(|r| engine(r.engine_id, r.host, r.pid, r.expired)).collect())
 }
 
 /// Enters an engine with a lease of this length.
+///
+/// # Errors
+/// Also what [`migrate::check`] says: tables that this binary can not work with.
 pub async fn register(pool: &PgPool, engine: &Registration, lease: Duration) -> Result<(), StoreError> {
+    let failed = doing("registering the engine");
+    let mut tx = pool.begin().await.map_err(&failed)?;
+    migrate::enter(&mut tx).await?;
     sqlx::query!(
-        "insert into engine (engine_id, version, host, pid, started_at, lease_until)
-         values ($1, $2, $3, $4, now(), now() + $5::float8 * interval '1 second')",
+        "insert into engine (engine_id, version, knows, host, pid, started_at, lease_until)
+         values ($1, $2, $3, $4, $5, now(), now() + $6::float8 * interval '1 second')",
         engine.id.0,
         engine.version,
+        migrate::known(),
         engine.host,
         engine.pid,
         lease.as_secs_f64()
     )
-    .execute(pool)
+    .execute(&mut *tx)
     .await
-    .map_err(doing("registering the engine"))?;
-    Ok(())
+    .map_err(&failed)?;
+    tx.commit().await.map_err(&failed)
 }
 
 /// Makes the lease longer. `false`: the engine is not registered any more, what it held was taken over.

@@ -43,16 +43,18 @@ pub enum StoreError {
         /// The least major version that will do.
         least: u32,
     },
-    /// Another, newer plinth has changed the tables.
+    /// Another, newer plinth has changed the tables, and not only added to them.
     #[error(
-        "the database has schema {found}, written by {writer}, but this is plinth {ours}, which knows schema {known} \
-         and older"
+        "the database has schema {found}, written by {writer}, which takes a plinth that knows schema {least}; this is \
+         plinth {ours}, which knows schema {known} and older"
     )]
     SchemaNewer {
         /// The newest migration in the database.
         found: i64,
         /// Who applied it, such as `plinth 0.3.0`.
         writer: String,
+        /// The migration that one must know to work with it.
+        least: i64,
         /// The newest migration in this binary.
         known: i64,
         /// The version of this binary.
@@ -65,6 +67,21 @@ pub enum StoreError {
         found: i64,
         /// The newest migration in this binary.
         known: i64,
+    },
+    /// An engine that is at work could not go on after the migrations of this binary.
+    #[error(
+        "an engine of plinth {version} works on this database, on {host}, and knows schema {knows}; what is to be \
+         taken away needs {least}"
+    )]
+    EngineOlder {
+        /// The version of the engine.
+        version: String,
+        /// Its machine and boot.
+        host: String,
+        /// The newest migration that it knows.
+        knows: i64,
+        /// The migration that it would have to know.
+        least: i64,
     },
     /// A migration has other text now than when it was applied.
     #[error("migration {version} was applied to this database with another text than this plinth has for it")]
@@ -100,6 +117,7 @@ impl StoreError {
             Self::SchemaNewer { .. } => "schema-newer",
             Self::SchemaOlder { .. } => "schema-older",
             Self::SchemaChanged { .. } => "schema-changed",
+            Self::EngineOlder { .. } => "engine-too-old",
             Self::Migration { source, .. } if connect::is_transient(source) => connect::code(source),
             Self::Migration { .. } => "migration-failed",
             Self::Embedded(error) => error.code(),
@@ -124,6 +142,7 @@ impl StoreError {
             | Self::PostgresUnsupported { .. }
             | Self::SchemaNewer { .. }
             | Self::SchemaOlder { .. }
+            | Self::EngineOlder { .. }
             | Self::SchemaChanged { .. } => false,
             Self::Embedded(error) => error.is_transient(),
             Self::Backup(error) => error.is_transient(),

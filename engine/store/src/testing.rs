@@ -18,7 +18,8 @@ use std::{
 };
 
 use nix::unistd::Uid;
-use sqlx::{Connection, Executor, PgConnection, PgPool};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Connection, Executor, PgConnection, PgPool, SqlSafeStr};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -251,4 +252,13 @@ async fn remove_leftovers(temporary: &Path) {
             embedded::discard(&base).await;
         }
     }
+}
+
+/// What a later plinth would know: our migrations, and these by number.
+pub fn newer(more: &[(i64, &str)]) -> Migrator {
+    let more = more.iter().map(|(number, text)| {
+        let text = sqlx::AssertSqlSafe((*text).to_owned()).into_sql_str();
+        Migration::new(*number, "later".into(), MigrationType::Simple, text, false)
+    });
+    Migrator::with_migrations(MIGRATOR.iter().cloned().chain(more).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use engine_agent::protocol::{Event, Limits, Mode, Reply, Request, Status};
+use engine_agent::protocol::{Event, Limits, Mode, OLDEST, PROTOCOL, Reply, Request, Status};
 use insta::assert_snapshot;
 use serde_json::json;
 
@@ -398,6 +398,29 @@ fn the_first_frame_is_hello_and_its_version_counts() {
     assert!(matches!(&reply, Reply::Refused { code, .. } if code == "protocol-unknown"), "{reply:?}");
     let facts = agent.talk().ask(&Request::Facts);
     assert!(matches!(&facts, Reply::Facts { facts } if facts.cpus > 0), "{facts:?}");
+}
+
+#[test]
+fn engines_of_other_versions_are_answered_as_far_as_they_can_be() {
+    let agent = Agent::new();
+    let version = |hello: &Reply| match hello {
+        Reply::Hello { protocol, .. } => Some(*protocol),
+        _ => None,
+    };
+    // A newer one says what it could speak, sends what an older agent understands, and more that it passes over.
+    let talk = agent.talk_in(PROTOCOL + 1);
+    assert_eq!(version(&talk.hello), Some(PROTOCOL));
+    let facts = talk.ask(&json!({"request": "facts", "later": {"some": "thing"}}));
+    assert!(matches!(&facts, Reply::Facts { facts } if facts.cpus > 0), "{facts:?}");
+    let mut job =
+        serde_json::to_value(agent.job(Mode::Apply, json!([{"file": {"path": "DIR/f", "content": "x"}}]))).unwrap();
+    job["later"] = json!(true);
+    job["limits"]["later"] = json!(1);
+    let mut talk = agent.talk_in(PROTOCOL + 1);
+    talk.send(&json!({"request": "run", "job": job}));
+    assert_eq!(talk.hear().outcome.status, Status::Succeeded);
+    let refused = &agent.talk_in(OLDEST - 1).hello;
+    assert!(matches!(refused, Reply::Refused { code, .. } if code == "protocol-unknown"), "{refused:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use engine_agent::protocol::{
 };
 use engine_core::document::Step;
 use engine_core::id::{JobId, NodeId};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -54,14 +55,19 @@ impl Agent {
     }
 
     pub(crate) fn talk(&self) -> Talk {
-        Talk::begin(Command::new(env!("CARGO_BIN_EXE_plinth-agent")), &self.state())
+        self.talk_in(PROTOCOL)
+    }
+
+    /// A conversation with an engine whose newest protocol is this.
+    pub(crate) fn talk_in(&self, protocol: u32) -> Talk {
+        Talk::begin(Command::new(env!("CARGO_BIN_EXE_plinth-agent")), &self.state(), protocol)
     }
 
     /// A conversation with another `PATH`.
     pub(crate) fn talk_with_path(&self, path: &str) -> Talk {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plinth-agent"));
         command.env("PATH", path);
-        Talk::begin(command, &self.state())
+        Talk::begin(command, &self.state(), PROTOCOL)
     }
 
     /// A job of some steps; `DIR` in them is this agent's folder.
@@ -128,7 +134,7 @@ impl Agent {
 }
 
 impl Talk {
-    fn begin(mut command: Command, state: &Path) -> Self {
+    fn begin(mut command: Command, state: &Path, protocol: u32) -> Self {
         let mut child = command
             .args(["serve", "--state"])
             .arg(state)
@@ -138,12 +144,12 @@ impl Talk {
             .expect("it starts");
         let mut stdin = child.stdin.take().expect("piped");
         let mut stdout = child.stdout.take().expect("piped");
-        write_frame(&mut stdin, &Request::Hello { protocol: PROTOCOL }).expect("it listens");
+        write_frame(&mut stdin, &Request::Hello { protocol }).expect("it listens");
         let hello = read_frame(&mut stdout).expect("a frame").expect("a greeting");
         Self { child, stdin: Some(stdin), stdout, hello }
     }
 
-    pub(crate) fn send(&mut self, request: &Request) {
+    pub(crate) fn send(&mut self, request: &impl Serialize) {
         write_frame(self.stdin.as_mut().expect("open"), request).expect("it listens");
     }
 
@@ -151,7 +157,7 @@ impl Talk {
         read_frame(&mut self.stdout).expect("a frame").expect("the agent hung up")
     }
 
-    pub(crate) fn ask(mut self, request: &Request) -> Reply {
+    pub(crate) fn ask(mut self, request: &impl Serialize) -> Reply {
         self.send(request);
         self.reply()
     }

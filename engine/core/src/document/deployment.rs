@@ -45,7 +45,6 @@ pub struct SelectNodes {
 
 /// Effects that are never allowed, or wait for a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Policy {
     /// A plan with one of these is refused.
     #[serde(default)]
@@ -68,7 +67,6 @@ pub enum OnDrift {
 
 /// When node roles are looked at, and what becomes of those that are not as they were made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct CheckPolicy {
     /// A cron expression with five fields, in UTC ([`crate::schedule`]); only on demand without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,7 +92,6 @@ pub struct SetDoc {
 
 /// A deployment as written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DeploymentDoc {
     /// Its name.
     pub deployment: String,

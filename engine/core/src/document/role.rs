@@ -96,7 +96,6 @@ pub enum OnChange {
 
 /// A declared input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct InputDoc {
     /// JSON Schema 2020-12; `$ref: types/NAME` names a shared type.
     pub schema: Value,
@@ -119,7 +118,6 @@ pub struct InputDoc {
 
 /// A declared output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct OutputDoc {
     /// JSON Schema 2020-12.
     pub schema: Value,
@@ -140,7 +138,6 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
 
 /// A private use of another role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct UseDoc {
     /// The role used.
     pub role: String,
@@ -157,7 +154,6 @@ pub struct UseDoc {
 
 /// What machines a role works on; empty lists mean any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Supports {
     /// Such as `debian-12`.
     #[serde(default)]
@@ -221,7 +217,6 @@ impl From<Step> for Object {
 
 /// How often a job that failed is tried by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RetryDoc {
     /// Tries in all, the first among them.
     pub attempts: u32,
@@ -232,7 +227,6 @@ pub struct RetryDoc {
 
 /// A role as written. A preset has `is` and `with` and nothing else but its name, version and prose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RoleDoc {
     /// Its name; also that of its folder.
     pub role: String,

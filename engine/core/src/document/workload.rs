@@ -102,7 +102,6 @@ impl From<BoundRole> for Value {
 
 /// A named allowance of nodes that may be out of service at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Budget {
     /// A number of nodes, or a percentage such as `"10%"`.
     pub max_unavailable: Value,

@@ -21,6 +21,28 @@ async fn first_contact_gives_facts_incarnation_and_host_key() {
 }
 
 #[tokio::test]
+async fn an_agent_of_another_version_is_talked_to_in_a_protocol_that_both_know() {
+    let sshd = Sshd::start();
+    let target = sshd.target("a", "127.0.0.1");
+    let hello = |protocol: u32| {
+        let said = r#""version":"7.2.0","incarnation":"one","boot_id":"b","later":1"#;
+        format!(r#"{{"reply":"hello","protocol":{protocol},{said}}}"#)
+    };
+    let os = r#"{"id":"x-1","family":"x","version":"1","later":1}"#;
+    let said = r#""arch":"amd64","cpus":1,"memory":1,"kernel":"k","machine_id":"i","boot_id":"b","later":{}"#;
+    let facts = format!(r#"{{"reply":"facts","later":true,"facts":{{"hostname":"m","os":{os},{said}}}}}"#);
+    let newer = scripted::speaking(&[hello(1), facts.clone()]);
+    assert_eq!(sshd.pool(newer).facts(&target).await.unwrap().facts.hostname, "m");
+    for stranger in [0, 2] {
+        let agent = scripted::speaking(&[hello(stranger), facts.clone()]);
+        let error = sshd.pool(agent).facts(&target).await.unwrap_err();
+        assert_eq!(error.code(), "agent-declined");
+        let says = format!("agent 7.2.0 speaks protocol {stranger}, we speak 1 to 1");
+        assert!(error.to_string().contains(&says), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_is_not_let_in_is_named() {
     let sshd = Sshd::start();
     let stranger = DeployKey::load_or_create(&sshd.dir.path().join("stranger")).unwrap();

@@ -16,6 +16,16 @@ pub(crate) fn with_facts(hostname: &str) -> AgentBinary {
     agent(&[hello("one"), facts(hostname)], "")
 }
 
+/// An agent that says frames with these bodies, as one of another version may.
+pub(crate) fn speaking(bodies: &[String]) -> AgentBinary {
+    let frame = |body: &String| {
+        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+        octal(&length) + &octal(body.as_bytes())
+    };
+    let text = format!("#!/bin/sh\nprintf '{}'\n", bodies.iter().map(frame).collect::<String>());
+    AgentBinary::new(std::env::consts::ARCH, text.into_bytes())
+}
+
 /// The shell command that writes these frames.
 pub(crate) fn say(frames: &[Reply]) -> String {
     let bytes: Vec<u8> = frames.iter().flat_map(|frame| encode(frame).unwrap()).collect();

@@ -259,8 +259,8 @@ async fn the_rest_is_read_too() {
     database
         .run(
             "insert into engine values
-             ('00000000-0000-7000-8000-000000000001', '0.1.0', 'a', 1, now(), now() - interval '1 s'),
-             ('00000000-0000-7000-8000-000000000002', '0.1.0', 'b', 2, now(), now() + interval '1 h')",
+             ('00000000-0000-7000-8000-000000000001', '0.1.0', 1, 'a', 1, now(), now() - interval '1 s'),
+             ('00000000-0000-7000-8000-000000000002', '0.1.0', 1, 'b', 2, now(), now() + interval '1 h')",
         )
         .await;
     let engines = read::engines(database.pool()).await.unwrap();
