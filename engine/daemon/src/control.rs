@@ -2,6 +2,7 @@
 
 mod drift;
 mod exec;
+mod narrow;
 mod planning;
 mod redeploy;
 
