@@ -40,6 +40,22 @@ fn of_many_deployments_at_once_none_takes_much_longer_than_the_others() {
 }
 
 #[test]
+fn a_node_more_costs_what_it_costs_however_large_the_fleet_is() {
+    let [small, large] = ["100", "400"].map(|nodes| {
+        let report = simulate(&format!("--nodes {nodes} --layers 6 --grow 1"));
+        assert_eq!(report["growth"]["created"], 6, "{report:#}");
+        let rows = |name: &str| report["growth"][name].as_f64().expect("rows");
+        [rows("rows_read"), rows("rows_written")]
+    });
+    for (small, large) in small.into_iter().zip(large) {
+        // Of each of its vertices a few moves with their events, its job, the node: in the larger fleet no more. What the
+        // engine looks at now and then anyway is some rows; each look at all nodes would be 300 more.
+        let most = 1.5 * small + 100.0;
+        assert!(small > 30.0 && large <= most, "{small} rows in the small fleet, {large} in the large one");
+    }
+}
+
+#[test]
 fn what_can_not_be_simulated_is_refused() {
     let refused = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_plinth")).arg("simulate").args(args).output().expect("runs");

@@ -7,9 +7,11 @@
 mod effects;
 mod hazard;
 mod predict;
+pub mod reach;
 pub mod render;
 
 pub(crate) use effects::felt;
+pub use reach::Reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +25,9 @@ use crate::document::Object;
 use crate::effect::{Effect, EffectKind};
 use crate::graph::{Graph, GraphRole, Kind, NodeName, RoleName, VIRTUAL};
 use crate::value::Layer;
+
+/// Deployments of more node roles do not list those that nothing happens to.
+pub const MOST_LISTED: usize = 5_000;
 
 /// What becomes of a node role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -151,7 +156,8 @@ pub struct Approval {
 pub struct Plan {
     /// The deployment.
     pub deployment: String,
-    /// Every node role: roles in order, then by node; leavers last, in reverse order.
+    /// Node roles: roles in order, then by node; leavers last, in reverse order. Of more than [`MOST_LISTED`] those that
+    /// nothing happens to are only counted, unless there is something to say of them.
     pub items: Vec<Item>,
     /// How many of each.
     pub totals: Totals,
@@ -273,6 +279,8 @@ pub struct PlanInput<'a> {
     pub moved: &'a BTreeMap<RoleName, RoleName>,
     /// What is made anew although nothing of it changed.
     pub anew: &'a Anew,
+    /// Where to look; everywhere, if nothing is said. What is not looked at need not be in the view.
+    pub reach: Option<&'a Reach>,
     /// A secret as it is kept in [`Seen::inputs`].
     pub seal: &'a dyn Fn(&Value) -> Value,
 }
@@ -294,13 +302,30 @@ impl<'a> PlanInput<'a> {
 pub fn diff(input: &PlanInput) -> Plan {
     let mut plan = Plan { deployment: input.desired.deployment.clone(), ..Plan::default() };
     let mut predictor = predict::Predictor::new(*input);
+    let lists_all = input.desired.vertex_count() <= MOST_LISTED;
     for name in &input.desired.order {
         let role = &input.desired.roles[name];
-        for node in &role.bound {
-            let item = predictor.vertex(role, node);
-            if role.kind == Kind::Work {
-                plan.items.push(item);
+        let mut looked_at = BTreeMap::new();
+        match input.reach {
+            None => looked_at.extend(role.bound.iter().map(|node| (node, predictor.vertex(role, node)))),
+            Some(reach) => {
+                for node in reach.looks_at(role) {
+                    let predicted = reach.predicts(role, node);
+                    let item = if predicted { predictor.vertex(role, node) } else { predictor.rests(role, node) };
+                    looked_at.insert(node, item);
+                }
             }
+        }
+        if role.kind != Kind::Work {
+            continue;
+        }
+        let silent = |item: &Item| item.action == Action::Untouched && item.causes.is_empty();
+        if lists_all {
+            let listed = role.bound.iter();
+            plan.items.extend(listed.map(|node| looked_at.remove(node).unwrap_or_else(|| untouched(role, node))));
+        } else {
+            plan.totals.untouched += role.bound.len() - looked_at.values().filter(|item| !silent(item)).count();
+            plan.items.extend(looked_at.into_values().filter(|item| !silent(item)));
         }
     }
     plan.items.extend(leavers(input));
@@ -324,6 +349,19 @@ pub fn diff(input: &PlanInput) -> Plan {
     plan.problems.extend(problems);
     plan.approvals = approvals;
     plan
+}
+
+/// One that nothing happens to.
+fn untouched(role: &GraphRole, node: &NodeName) -> Item {
+    Item {
+        node: node.clone(),
+        role: role.name.clone(),
+        action: Action::Untouched,
+        may_be_spared: false,
+        causes: Vec::new(),
+        effects: Vec::new(),
+        effects_unknown: false,
+    }
 }
 
 /// Vertices that are there and wanted no more, children first.

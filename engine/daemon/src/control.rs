@@ -3,6 +3,7 @@
 mod drift;
 mod exec;
 mod imports;
+mod narrow;
 mod planning;
 mod redeploy;
 

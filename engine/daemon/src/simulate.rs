@@ -28,6 +28,8 @@ const POOL: u32 = 16;
 const COMMITS: usize = 8;
 /// How often it is looked whether the fleet is there.
 const LOOK: Duration = Duration::from_millis(20);
+/// The same where looking is among what is counted.
+const SELDOM: Duration = Duration::from_millis(200);
 /// Who asks.
 const WHO: &str = "simulation";
 
@@ -319,6 +321,8 @@ async fn grow(world: &World<'_>, more: u32, tell: &mut impl FnMut(&str)) -> Resu
     pool.close().await;
 
     let look = connect::connect(world.target, 1).await?;
+    // The fleet is minutes old by now where it is not simulated.
+    measure::analyze(&look).await?;
     let mark = measure::rows(&look).await?;
     look.close().await;
     let (pool, engine) = world.engine().await?;
@@ -327,16 +331,15 @@ async fn grow(world: &World<'_>, more: u32, tell: &mut impl FnMut(&str)) -> Resu
     control.apply(&text, WHO, &[], WHO).await?;
     let commit = began.elapsed().as_secs_f64();
     tell(&format!("{more} nodes more: planned in {plan:.2} s, committed in {commit:.2} s"));
-    let began = Instant::now();
     while !measure::rests(&pool, &name).await? {
-        sleep(LOOK).await;
+        sleep(SELDOM).await;
     }
-    let converge = began.elapsed().as_secs_f64();
     drop(control);
     engine.stop().await;
     pool.close().await;
     let look = connect::connect(world.target, 1).await?;
     let rows = measure::rows(&look).await?.since(mark);
+    let converge = measure::last_converged(&look, &name).await?;
     look.close().await;
     Ok(Growth { nodes: more, created, plan, commit, converge, rows_read: rows.read, rows_written: rows.written })
 }

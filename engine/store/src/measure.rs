@@ -142,6 +142,12 @@ pub async fn rows(pool: &PgPool) -> Result<Rows, StoreError> {
     .map_err(doing("reading how many rows were read and written"))
 }
 
+/// Gathers the statistics by which Postgres plans, as it does by itself some time after much has changed.
+pub async fn analyze(pool: &PgPool) -> Result<(), StoreError> {
+    sqlx::query("analyze").execute(pool).await.map_err(doing("gathering statistics"))?;
+    Ok(())
+}
+
 /// Is nothing of a deployment stale? Looks at its tallies alone.
 pub async fn rests(pool: &PgPool, deployment: &str) -> Result<bool, StoreError> {
     let stale = sqlx::query_scalar!(
@@ -153,6 +159,21 @@ pub async fn rests(pool: &PgPool, deployment: &str) -> Result<bool, StoreError> 
     .await
     .map_err(doing("looking whether a deployment is at rest"))?;
     Ok(!stale)
+}
+
+/// Seconds from the last commit of a deployment to the last success of a node role of it.
+pub async fn last_converged(pool: &PgPool, deployment: &str) -> Result<f64, StoreError> {
+    let took = sqlx::query_scalar!(
+        "select extract(epoch from max(at) filter (where kind = 'node-role.done')
+                                 - max(at) filter (where kind = 'deployment.committed'))::float8
+         from event join deployment using (deployment_id)
+         where name = $1 and kind in ('node-role.done', 'deployment.committed')",
+        deployment
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("looking how long a deployment took"))?;
+    Ok(took.unwrap_or_default())
 }
 
 /// Seconds from the first commit of each deployment to the last success of a node role of it: fewest, median, 99 of a

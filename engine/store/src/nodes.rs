@@ -124,36 +124,56 @@ pub async fn next_in(pool: &PgPool) -> Result<Option<Duration>, StoreError> {
     Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0))))
 }
 
+struct NodeRow {
+    node_id: Uuid,
+    name: String,
+    provider: String,
+    options: Json<Object>,
+    owned: bool,
+    deployment_id: Option<Uuid>,
+    state: String,
+    rebuild: bool,
+    address: Option<String>,
+    port: Option<i32>,
+    ssh_user: Option<String>,
+    host_keys: Json<Vec<String>>,
+    incarnation: Option<String>,
+    facts: Json<Object>,
+    tries: i32,
+    released: bool,
+}
+
+macro_rules! nodes {
+    ($which:literal, $value:expr) => {
+        sqlx::query_as!(
+            NodeRow,
+            r#"select node_id, name, provider, options as "options: Json<Object>", owned_by is not null as "owned!",
+                      deployment_id, state, rebuild, address, port, ssh_user, host_keys as "host_keys: Json<Vec<String>>",
+                      incarnation, facts as "facts: Json<Object>", tries,
+                      (deployment_id is not null and group_name is null
+                       and not exists (select from vertex v where v.node_id = n.node_id and not v.gone)) as "released!"
+               from node n where "# + $which,
+            $value
+        )
+    };
+}
+
 /// Nodes by id.
 pub async fn load(pool: &PgPool, nodes: &[NodeId]) -> Result<Vec<Node>, StoreError> {
     let ids: Vec<Uuid> = nodes.iter().map(|id| id.0).collect();
-    rows(pool, Some(&ids), None).await
+    let rows = nodes!("node_id = any($1)", &ids).fetch_all(pool).await.map_err(doing("loading nodes"))?;
+    Ok(rows.into_iter().map(Node::from).collect())
 }
 
 /// Nodes by name; those that are gone are not found.
 pub async fn named(pool: &PgPool, names: &[String]) -> Result<Vec<Node>, StoreError> {
-    rows(pool, None, Some(names)).await
+    let rows = nodes!("name = any($1) and state not in ('gone', 'virtual')", names).fetch_all(pool).await;
+    Ok(rows.map_err(doing("loading nodes by name"))?.into_iter().map(Node::from).collect())
 }
 
-async fn rows(pool: &PgPool, ids: Option<&[Uuid]>, names: Option<&[String]>) -> Result<Vec<Node>, StoreError> {
-    let rows = sqlx::query!(
-        r#"select node_id, name, provider, options as "options: Json<Object>", owned_by is not null as "owned!",
-                  deployment_id, state, rebuild, address, port, ssh_user, host_keys as "host_keys: Json<Vec<String>>",
-                  incarnation, facts as "facts: Json<Object>", tries,
-                  (deployment_id is not null and group_name is null
-                   and not exists (select from vertex v where v.node_id = n.node_id and not v.gone)) as "released!"
-           from node n
-           where ($1::uuid[] is null or node_id = any($1))
-                 and ($2::text[] is null or (name = any($2) and state not in ('gone', 'virtual')))"#,
-        ids,
-        names
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(doing("loading nodes"))?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Node {
+impl From<NodeRow> for Node {
+    fn from(row: NodeRow) -> Self {
+        Self {
             id: NodeId(row.node_id),
             name: row.name,
             provider: row.provider,
@@ -170,8 +190,8 @@ async fn rows(pool: &PgPool, ids: Option<&[Uuid]>, names: Option<&[String]>) -> 
             incarnation: row.incarnation,
             facts: row.facts.0,
             tries: row.tries,
-        })
-        .collect())
+        }
+    }
 }
 
 /// Records what became of a node and wakes what waits for it. `known`: revisions at hand. `engine`: only if that engine works on it; it lets go of

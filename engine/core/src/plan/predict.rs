@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{Action, Cause, Item, PlanInput, Seen, address, effects, members};
+use super::{Action, Cause, Item, PlanInput, Seen, address, effects, members, untouched};
 use crate::compile::render_with;
 use crate::document::{Object, OnChange};
 use crate::effect::Effect;
@@ -117,6 +117,31 @@ impl<'a> Predictor<'a> {
         Item { may_be_spared, ..item(action, causes, effects) }
     }
 
+    /// A vertex that nothing happens to, for those who read it.
+    pub(super) fn rests(&mut self, role: &'a GraphRole, node: &'a NodeName) -> Item {
+        let seen = self.input.seen(&role.name, node);
+        match (&role.kind, seen) {
+            (Kind::Gather { .. }, Some(seen)) => {
+                let value = seen.outputs.get("value").cloned();
+                let value = value.map_or(Predicted::Same, |value| Predicted::Known(value, role.name.clone()));
+                self.gathers.insert(&role.name, value);
+            }
+            (Kind::Work, Some(seen)) => {
+                if self.destroys(role) {
+                    self.inputs.insert((node, role.name.as_str()), seen.inputs.clone());
+                }
+                let outputs = Outputs { known: seen.outputs.clone(), runs: None };
+                self.outputs.entry(&role.name).or_default().insert(node, outputs);
+            }
+            (Kind::Chooser { .. }, _) | (_, None) => {}
+        }
+        untouched(role, node)
+    }
+
+    fn destroys(&self, role: &GraphRole) -> bool {
+        self.input.contents.role(&role.role, &role.content).is_some_and(|role| !role.doc.destroys.is_empty())
+    }
+
     fn causes(
         &self,
         role: &'a GraphRole,
@@ -207,9 +232,7 @@ impl<'a> Predictor<'a> {
                 Outputs { known: rendered.collect(), runs: Some(address(node, &role.name)) }
             }
         };
-        let destroys =
-            self.input.contents.role(&role.role, &role.content).is_some_and(|role| !role.doc.destroys.is_empty());
-        if destroys {
+        if self.destroys(role) {
             self.inputs.insert((node, role.name.as_str()), known);
         }
         self.outputs.entry(&role.name).or_default().insert(node, outputs);

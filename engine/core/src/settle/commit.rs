@@ -20,30 +20,46 @@ pub struct Concerned {
 /// Compares two graphs of one deployment.
 pub fn concerned(old: Option<&Graph>, new: &Graph) -> Concerned {
     let mut concerned = Concerned::default();
+    let moved: BTreeSet<&NodeName> = old
+        .into_iter()
+        .flat_map(|old| &old.nodes)
+        .filter(|(name, node)| new.nodes.get(*name).is_some_and(|now| now.group != node.group))
+        .map(|(name, _)| name)
+        .collect();
     for (name, role) in &new.roles {
-        let before = old.and_then(|old| old.roles.get(name));
-        for node in &role.bound {
-            let place = (name.clone(), node.clone());
-            match before {
-                Some(before) if before.bound.contains(node) => {
-                    let reasons = reasons(before, role, node, (old, new));
-                    if !reasons.is_empty() {
-                        concerned.touch.insert(place, reasons);
-                    }
-                }
-                _ => {
-                    concerned.bind.insert(place);
-                }
+        let Some(before) = old.and_then(|old| old.roles.get(name)) else {
+            concerned.bind.extend(role.bound.iter().map(|node| (name.clone(), node.clone())));
+            continue;
+        };
+        concerned.bind.extend(role.bound.difference(&before.bound).map(|node| (name.clone(), node.clone())));
+        // Who reads and is made of the same, is concerned where its node is in another group.
+        let others = members(old, before) != members(Some(new), role);
+        let stays = |node: &&NodeName| before.bound.contains(*node);
+        let looked_at: Vec<&NodeName> = if is_same(before, role) && !others {
+            moved.iter().copied().filter(|node| role.bound.contains(*node)).filter(stays).collect()
+        } else {
+            role.bound.intersection(&before.bound).collect()
+        };
+        for node in looked_at {
+            let mut reasons = reasons(before, role, node, (old, new));
+            reasons.extend(others.then(|| "members".to_owned()));
+            if !reasons.is_empty() {
+                concerned.touch.insert((name.clone(), node.clone()), reasons);
             }
         }
     }
     for (name, role) in old.into_iter().flat_map(|old| &old.roles) {
-        let stays = new.roles.get(name);
-        for node in role.bound.iter().filter(|node| stays.is_none_or(|role| !role.bound.contains(*node))) {
-            concerned.unbind.insert((name.clone(), node.clone()));
-        }
+        let gone: Vec<&NodeName> = match new.roles.get(name) {
+            Some(now) => role.bound.difference(&now.bound).collect(),
+            None => role.bound.iter().collect(),
+        };
+        concerned.unbind.extend(gone.into_iter().map(|node| (name.clone(), node.clone())));
     }
     concerned
+}
+
+fn is_same(old: &GraphRole, new: &GraphRole) -> bool {
+    old.content == new.content && old.executor == new.executor && old.at == new.at && old.inputs == new.inputs
 }
 
 fn reasons(old: &GraphRole, new: &GraphRole, node: &str, graphs: (Option<&Graph>, &Graph)) -> BTreeSet<String> {
@@ -63,9 +79,6 @@ fn reasons(old: &GraphRole, new: &GraphRole, node: &str, graphs: (Option<&Graph>
     }
     for name in old.inputs.keys().filter(|name| !new.inputs.contains_key(*name)) {
         reasons.insert(format!("input {name}"));
-    }
-    if members(graphs.0, old) != members(Some(graphs.1), new) {
-        reasons.insert("members".to_owned());
     }
     reasons
 }

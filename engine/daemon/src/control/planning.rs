@@ -1,6 +1,6 @@
 //! From a document to a plan and the commit that it stands for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -9,19 +9,20 @@ use engine_catalog::ReadDeployment;
 use engine_core::budget;
 use engine_core::catalog::CatalogRole;
 use engine_core::compile::bind::{BindInput, Bindings, ExistingNode, bind_nodes};
-use engine_core::compile::{CompileInput, CompileNode, compile, duration};
+use engine_core::compile::{CompileInput, CompileNode, Compiled, compile, duration};
 use engine_core::diagnostic::Diagnostic;
 use engine_core::digest;
-use engine_core::document::Object;
+use engine_core::document::{DeploymentDoc, Object, WorkloadDoc};
 use engine_core::graph::{Graph, Kind, NodeName, RoleName};
-use engine_core::plan::{Anew, CurrentView, PlanInput, PlanNode, diff};
+use engine_core::plan::{Anew, CurrentView, PlanInput, PlanNode, Reach, diff};
 use engine_core::view::{Applied, Refusal};
 use engine_store::commit::{Binding, Commit};
 use engine_store::snapshot::{Current, KnownNode, Snapshot, snapshot};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::imports::{self, Pending};
+use super::imports::{self, Imports, Pending};
+use super::narrow::{self, Looked, Not};
 use super::{kept, leaving, store, unknown_deployment};
 use crate::shared::Shared;
 
@@ -34,33 +35,23 @@ pub(super) struct Planned {
 /// Plans one document. `pending`: what was planned before it and is committed before it.
 pub(super) async fn plan(shared: &Shared, read: &ReadDeployment, pending: &mut Pending) -> Result<Planned, Refusal> {
     let doc = &read.doc;
-    let refused = |findings: Vec<Diagnostic>| Refusal::findings(read.place(findings));
-    let snapshot = snapshot(&shared.pool, &doc.deployment).await.map_err(store)?;
     let Some(workload) = shared.catalog.workloads.get(&doc.workload) else {
         let known: Vec<&str> = shared.catalog.workloads.keys().map(String::as_str).collect();
         let error =
             Diagnostic::error("unknown-workload", "/workload", format!("there is no workload `{}`", doc.workload));
-        return Err(refused(vec![error.expected(format!("one of {}", known.join(", ")))]));
+        return Err(Refusal::findings(read.place(vec![error.expected(format!("one of {}", known.join(", ")))])));
     };
     let imports = imports::of(shared, doc, pending).await?;
-    let existing = existing(&snapshot);
-    let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &snapshot.highest })
-        .map_err(&refused)?;
-    let nodes = compile_nodes(&snapshot, &bound);
-    let mut compiled = compile(&CompileInput {
-        catalog: &shared.catalog,
-        document: doc,
-        nodes: &nodes,
-        global_profiles: &[],
-        profiles: &BTreeMap::new(),
-        imports: &imports.schemas,
-        overrides: &BTreeMap::new(),
-    })
-    .map_err(&refused)?;
-    secrets(&compiled.graph).map_err(&refused)?;
-    let serves =
-        |role: &str, node: &str| snapshot.seen.get(role).and_then(|on| on.get(node)).is_some_and(|seen| seen.served);
-    budget::found(snapshot.current.as_ref().map(|current| &current.graph), &mut compiled.graph, serves);
+    let looked = match narrow::look(shared, read, workload, &imports).await {
+        Ok(looked) => looked,
+        Err(Not::Refused(refusal)) => return Err(refusal),
+        Err(Not::Narrow) => look_everywhere(shared, read, workload, &imports).await?,
+    };
+    let Looked { snapshot, bound, mut compiled, reach, serving } = looked;
+    let serves = |role: &str, node: &str| {
+        serving.contains(role) || snapshot.seen.get(role).and_then(|on| on.get(node)).is_some_and(|seen| seen.served)
+    };
+    budget::found(snapshot.current.as_ref().map(|current| &*current.graph), &mut compiled.graph, serves);
     let contents: BTreeMap<RoleName, CatalogRole> = compiled
         .graph
         .roles
@@ -72,11 +63,18 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment, pending: &mut P
         let importers = engine_store::imports::importers(&shared.pool, current.id).await.map_err(store)?;
         let findings = imports::kept(&compiled.graph, &importers);
         if !findings.is_empty() {
-            return Err(refused(findings));
+            return Err(Refusal::findings(read.place(findings)));
         }
     }
     pending.insert(doc.deployment.clone(), engine_store::imports::schemas(&compiled.graph));
-    let mut plan = difference(&snapshot, &compiled.graph, &contents, (&doc.moved, &imports.values), &Anew::default());
+    let mut plan = difference(
+        &snapshot,
+        &compiled.graph,
+        &contents,
+        (&doc.moved, &imports.values),
+        &Anew::default(),
+        reach.as_ref(),
+    );
     plan.problems = read.place(plan.problems);
     let document = json!(doc);
     let current = snapshot.current.as_ref();
@@ -101,6 +99,43 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment, pending: &mut P
     Ok(Planned { applied, commit })
 }
 
+/// Looks at all nodes, and at everything that is in force in the deployment.
+async fn look_everywhere(
+    shared: &Shared,
+    read: &ReadDeployment,
+    workload: &WorkloadDoc,
+    imports: &Imports,
+) -> Result<Looked, Refusal> {
+    let doc = &read.doc;
+    let refused = |findings: Vec<Diagnostic>| Refusal::findings(read.place(findings));
+    let snapshot = snapshot(&shared.pool, &doc.deployment).await.map_err(store)?;
+    let existing = snapshot.nodes.iter().map(|(name, known)| (name.clone(), existing_node(known))).collect();
+    let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &snapshot.highest })
+        .map_err(&refused)?;
+    let compiled = compiled(shared, doc, &compile_nodes(&snapshot, &bound), imports).map_err(&refused)?;
+    Ok(Looked { snapshot, bound, compiled, reach: None, serving: BTreeSet::new() })
+}
+
+/// The document, compiled.
+pub(super) fn compiled(
+    shared: &Shared,
+    document: &DeploymentDoc,
+    nodes: &BTreeMap<NodeName, CompileNode>,
+    imports: &Imports,
+) -> Result<Compiled, Vec<Diagnostic>> {
+    let compiled = compile(&CompileInput {
+        catalog: &shared.catalog,
+        document,
+        nodes,
+        global_profiles: &[],
+        profiles: &BTreeMap::new(),
+        imports: &imports.schemas,
+        overrides: &BTreeMap::new(),
+    })?;
+    secrets(&compiled.graph)?;
+    Ok(compiled)
+}
+
 /// Plans that everything leaves.
 pub(super) async fn plan_destroy(shared: &Shared, name: &str) -> Result<Planned, Refusal> {
     let snapshot = snapshot(&shared.pool, name).await.map_err(store)?;
@@ -113,7 +148,7 @@ pub(super) async fn plan_destroy(shared: &Shared, name: &str) -> Result<Planned,
     }
     let empty = super::emptied(&current.graph);
     let nothing = (&BTreeMap::new(), &BTreeMap::new());
-    let plan = difference(&snapshot, &empty, &BTreeMap::new(), nothing, &Anew::default());
+    let plan = difference(&snapshot, &empty, &BTreeMap::new(), nothing, &Anew::default(), None);
     let commit = (current.state != "destroying")
         .then(|| leaving(name, current.revision, current.document.clone(), &current.graph, &plan));
     let applied = Applied {
@@ -140,17 +175,14 @@ fn secrets(graph: &Graph) -> Result<(), Vec<Diagnostic>> {
     if findings.is_empty() { Ok(()) } else { Err(findings) }
 }
 
-fn existing(snapshot: &Snapshot) -> BTreeMap<NodeName, ExistingNode> {
-    let node = |(name, known): (&NodeName, &KnownNode)| {
-        let existing = ExistingNode {
-            facts: known.facts.clone(),
-            used_by: known.used_by.clone(),
-            created: known.created,
-            lost: known.standing == "lost",
-        };
-        (name.clone(), existing)
-    };
-    snapshot.nodes.iter().map(node).collect()
+/// A node, as binding sees it.
+pub(super) fn existing_node(known: &KnownNode) -> ExistingNode {
+    ExistingNode {
+        facts: known.facts.clone(),
+        used_by: known.used_by.clone(),
+        created: known.created,
+        lost: known.standing == "lost",
+    }
 }
 
 fn compile_nodes(snapshot: &Snapshot, bound: &Bindings) -> BTreeMap<NodeName, CompileNode> {
@@ -193,6 +225,7 @@ pub(super) fn difference(
     contents: &BTreeMap<RoleName, CatalogRole>,
     (moved, imports): (&BTreeMap<RoleName, RoleName>, &BTreeMap<String, Value>),
     anew: &Anew,
+    reach: Option<&Reach>,
 ) -> engine_core::plan::Plan {
     let mut roles = snapshot.roles.clone();
     roles.extend(contents.values().map(|role| (role.content.clone(), role.clone())));
@@ -200,14 +233,14 @@ pub(super) fn difference(
         let mut facts = known.facts.clone();
         // Of a machine that is made again nobody knows more than its name.
         facts.retain(|fact, _| fact == "name" || !anew.machines.contains(name));
-        (name.clone(), PlanNode { facts, aside: known.standing == "aside" })
+        (name.clone(), PlanNode { facts, aside: known.standing == "aside" || snapshot.aside.contains(name) })
     };
     let mut nodes: BTreeMap<NodeName, PlanNode> = snapshot.nodes.iter().map(node).collect();
-    // Of a node that is still to be made the name is known, and nothing else.
+    // Of a node that is still to be made, or was not looked at, the name is known, and nothing else.
     for name in desired.nodes.keys() {
         nodes.entry(name.clone()).or_insert_with(|| {
             let facts = Object::from_iter([("name".to_owned(), json!(name))]);
-            PlanNode { facts, aside: false }
+            PlanNode { facts, aside: snapshot.aside.contains(name) }
         });
     }
     let current =
@@ -220,6 +253,7 @@ pub(super) fn difference(
         imports,
         moved,
         anew,
+        reach,
         // No graph with secrets gets so far.
         seal: &Value::clone,
     })
@@ -227,15 +261,42 @@ pub(super) fn difference(
 
 /// Is this what is committed already?
 fn is_same(current: &Current, document: &Value, graph: &Graph, contents: &BTreeMap<RoleName, CatalogRole>) -> bool {
-    let mut committed = current.graph.clone();
-    committed.roles.retain(|name, _| graph.roles.contains_key(name));
-    committed.order.retain(|name| graph.roles.contains_key(name));
-    committed.dropped.clear();
     let hash = |role: &CatalogRole| digest::of(&json!(role));
     current.state == "active"
         && current.document == *document
-        && committed == *graph
+        && is_same_graph(&current.graph, graph)
         && contents.iter().all(|(name, role)| current.contents.get(name) == Some(&hash(role)))
+}
+
+/// But for what is kept of roles that leave.
+fn is_same_graph(committed: &Graph, graph: &Graph) -> bool {
+    let Graph {
+        deployment,
+        workload,
+        nodes,
+        roles,
+        order,
+        budgets,
+        members,
+        founders,
+        policy,
+        exports,
+        parameters,
+        ..
+    } = graph;
+    let wanted = |name: &&RoleName| roles.contains_key(*name);
+    committed.deployment == *deployment
+        && committed.workload == *workload
+        && committed.nodes == *nodes
+        && committed.roles.iter().filter(|(name, _)| wanted(name)).eq(roles)
+        && committed.order.iter().filter(wanted).eq(order)
+        && committed.budgets == *budgets
+        && committed.members == *members
+        && committed.founders == *founders
+        && committed.policy == *policy
+        && committed.exports == *exports
+        && committed.parameters == *parameters
+        && graph.dropped.is_empty()
 }
 
 fn expires_at(expires_in: Option<&str>) -> Option<OffsetDateTime> {

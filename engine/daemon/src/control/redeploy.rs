@@ -89,7 +89,7 @@ async fn plan(shared: &Shared, name: &str, nodes: &[String]) -> Result<(Applied,
     let anew = anew(&snapshot, current, nodes)?;
     let contents = contents(shared, current).await?;
     let imported = imports::told(shared, &current.graph).await?;
-    let plan = planning::difference(&snapshot, &current.graph, &contents, (&BTreeMap::new(), &imported), &anew);
+    let plan = planning::difference(&snapshot, &current.graph, &contents, (&BTreeMap::new(), &imported), &anew, None);
     let (deployment, revision) = (name.to_owned(), current.revision);
     Ok((Applied { deployment, revision, changed: true, plan, warnings: Vec::new() }, anew))
 }

@@ -153,16 +153,19 @@ async fn nodes(
     let named = concerned.bind.iter().chain(&concerned.unbind).chain(concerned.touch.keys()).map(|(_, node)| node);
     let known = named.filter(|node| *node != VIRTUAL && !made.contains_key(*node)).collect::<BTreeSet<_>>();
     let names: Vec<&str> = known.into_iter().map(String::as_str).collect();
-    let rows = sqlx::query!(
-        "select name, node_id from node
-         where name = any($2) and state not in ('gone', 'virtual') and deployment_id = $1",
-        locked.id.0,
-        &names as &[&str]
-    )
-    .fetch_all(&mut *locked.tx)
-    .await
-    .map_err(doing("looking for the nodes that a revision speaks of"))?;
-    let mut nodes: HashMap<String, NodeId> = rows.into_iter().map(|row| (row.name, NodeId(row.node_id))).collect();
+    let mut nodes: HashMap<String, NodeId> = HashMap::new();
+    if !names.is_empty() {
+        let rows = sqlx::query!(
+            "select name, node_id from node
+             where name = any($2) and state not in ('gone', 'virtual') and deployment_id = $1",
+            locked.id.0,
+            &names as &[&str]
+        )
+        .fetch_all(&mut *locked.tx)
+        .await
+        .map_err(doing("looking for the nodes that a revision speaks of"))?;
+        nodes.extend(rows.into_iter().map(|row| (row.name, NodeId(row.node_id))));
+    }
     nodes.extend(made.iter().map(|(name, id)| (name.clone(), *id)));
     nodes.insert(VIRTUAL.to_owned(), locked.virtual_node);
     Ok(nodes)
@@ -181,6 +184,9 @@ async fn places<'c>(
         if let Some(id) = nodes.get(node.as_str()) {
             wanted.insert((id.0, role.as_str()), (role, node));
         }
+    }
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
     }
     let (on, roles): (Vec<Uuid>, Vec<&str>) = wanted.keys().copied().unzip();
     let rows = sqlx::query!(

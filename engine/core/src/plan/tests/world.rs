@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::compile::render_with;
 use crate::document::{Object, OnChange};
 use crate::graph::{Gathered, Graph, GraphRole, Kind, Source, VIRTUAL};
-use crate::plan::{Anew, CurrentView, Plan, PlanInput, PlanNode, Seen, diff};
+use crate::plan::{Anew, CurrentView, Plan, PlanInput, PlanNode, Reach, Seen, diff};
+use crate::settle::commit::concerned;
 use crate::testing::Fixture;
 use crate::value::{at_path, strongest};
 
@@ -40,7 +41,7 @@ impl World {
         };
         let nodes: BTreeMap<String, PlanNode> = fixture.nodes.keys().map(node).collect();
         let current = self.graph.as_ref().map(|graph| CurrentView { graph, vertices: &self.vertices });
-        diff(&PlanInput {
+        let input = PlanInput {
             current,
             desired,
             contents: &fixture.catalog,
@@ -48,8 +49,42 @@ impl World {
             imports: &BTreeMap::new(),
             moved: &fixture.document.moved,
             anew,
+            reach: None,
             seal: &seal,
-        })
+        };
+        let plan = diff(&input);
+        if let Some(graph) = &self.graph
+            && fixture.document.moved.is_empty()
+            && *anew == Anew::default()
+        {
+            assert_eq!(self.plan_within_reach(&input, graph), plan, "what was not looked at rests");
+        }
+        plan
+    }
+
+    /// The same by one who has not seen more than a plan has to.
+    fn plan_within_reach(&self, input: &PlanInput, graph: &Graph) -> Plan {
+        let is_restless = |(_, seen): &(&String, &Seen)| !seen.served || seen.failed;
+        let restless = self
+            .vertices
+            .iter()
+            .flat_map(|(role, on)| on.iter().filter(is_restless).map(|(node, _)| (role.clone(), node.clone())));
+        let reach = Reach::of(input.desired, &concerned(Some(graph), input.desired), &restless.collect());
+        let is_seen = |role: &str, node: &str| {
+            let of = [&reach.roles, &reach.read].iter().any(|roles| roles.contains(role));
+            node == VIRTUAL || of || reach.nodes.contains(node)
+        };
+        let mut vertices = self.vertices.clone();
+        for (role, on) in &mut vertices {
+            on.retain(|node, _| is_seen(role, node));
+        }
+        let mut nodes = input.nodes.clone();
+        for (name, node) in nodes.iter_mut().filter(|(name, _)| !reach.facts && !reach.nodes.contains(*name)) {
+            node.facts.retain(|fact, _| fact == "name");
+            assert!(node.facts.contains_key("name"), "of {name} the name is known");
+        }
+        let current = Some(CurrentView { graph, vertices: &vertices });
+        diff(&PlanInput { current, nodes: &nodes, reach: Some(&reach), ..*input })
     }
 
     /// Commits a graph and runs everything that has to run.
