@@ -43,15 +43,22 @@ enum Choice<'a> {
 pub(super) struct Predictor<'a> {
     input: PlanInput<'a>,
     outputs: BTreeMap<&'a str, BTreeMap<&'a str, Outputs>>,
-    /// Known inputs of vertices whose role says `destroys`.
+    /// Known inputs of vertices whose role says `destroys`, or of all.
     pub(super) inputs: BTreeMap<(&'a str, &'a str), Object>,
     /// Values of gathers, by helper.
     gathers: BTreeMap<&'a str, Predicted>,
+    remember: bool,
 }
 
 impl<'a> Predictor<'a> {
     pub(super) fn new(input: PlanInput<'a>) -> Self {
-        Self { input, outputs: BTreeMap::new(), inputs: BTreeMap::new(), gathers: BTreeMap::new() }
+        let (outputs, inputs, gathers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { input, outputs, inputs, gathers, remember: false }
+    }
+
+    /// One that keeps the known inputs of all vertices.
+    pub(super) fn remembering(input: PlanInput<'a>) -> Self {
+        Self { remember: true, ..Self::new(input) }
     }
 
     /// What becomes of a vertex. Those above were asked before.
@@ -209,7 +216,7 @@ impl<'a> Predictor<'a> {
         };
         let destroys =
             self.input.contents.role(&role.role, &role.content).is_some_and(|role| !role.doc.destroys.is_empty());
-        if destroys {
+        if destroys || self.remember {
             self.inputs.insert((node, role.name.as_str()), known);
         }
         self.outputs.entry(&role.name).or_default().insert(node, outputs);
@@ -409,7 +416,7 @@ fn nodes_of<'g>(input: &PlanInput, graph: &'g Graph, of: &Gathered, group: Optio
 }
 
 /// Inputs that change or may change.
-fn changed(causes: &[Cause]) -> BTreeSet<&str> {
+pub(super) fn changed(causes: &[Cause]) -> BTreeSet<&str> {
     causes
         .iter()
         .filter_map(|cause| match cause {

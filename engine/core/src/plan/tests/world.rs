@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::compile::render_with;
 use crate::document::{Object, OnChange};
 use crate::graph::{Gathered, Graph, GraphRole, Kind, Source, VIRTUAL};
+use crate::plan::dry_run::{Foretold, foretell};
 use crate::plan::{Anew, CurrentView, Plan, PlanInput, PlanNode, Seen, diff};
 use crate::testing::Fixture;
 use crate::value::{at_path, strongest};
@@ -33,6 +34,14 @@ impl World {
 
     /// Nobody knows the address of a machine that is made again.
     pub(super) fn plan_anew(&self, fixture: &Fixture, desired: &Graph, anew: &Anew) -> Plan {
+        self.with_input(fixture, desired, anew, diff)
+    }
+
+    pub(super) fn foretold(&self, fixture: &Fixture, desired: &Graph) -> Vec<Foretold> {
+        self.with_input(fixture, desired, &Anew::default(), foretell)
+    }
+
+    fn with_input<T>(&self, fixture: &Fixture, desired: &Graph, anew: &Anew, what: impl Fn(&PlanInput) -> T) -> T {
         let node = |name: &String| {
             let mut facts = facts(name);
             facts.retain(|fact, _| fact == "name" || !anew.machines.contains(name));
@@ -40,7 +49,7 @@ impl World {
         };
         let nodes: BTreeMap<String, PlanNode> = fixture.nodes.keys().map(node).collect();
         let current = self.graph.as_ref().map(|graph| CurrentView { graph, vertices: &self.vertices });
-        diff(&PlanInput {
+        what(&PlanInput {
             current,
             desired,
             contents: &fixture.catalog,
