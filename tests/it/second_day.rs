@@ -142,6 +142,16 @@ fn what_was_changed_by_hand_is_shown_and_repaired_if_that_is_wanted() {
     assert_eq!(site.json(&["drift", "it"])["node_roles"][0]["verdict"], "conform");
     let jobs = |site: &Site| site.json(&["why", "it", "it-all-1/keeper"])["jobs"].as_array().map(Vec::len);
     let sums = made(&site, 1);
+    // What a change would do there is told by the node, and not done.
+    let file = site.write("other.yaml", &keepers(1, "parameters: {word: bye}\n"));
+    let told = site.ok(&["plan", &file, "--dry-run"]);
+    for line in
+        ["it-all-1/keeper\n", "/etc/keeper.conf", "-word = hello", "+word = bye", " name = it-all-1", "would run"]
+    {
+        assert!(told.contains(line), "no `{line}` in {told}");
+    }
+    assert!(!told.contains("it-all-1/ground"), "it does not run again: {told}");
+    assert_eq!((made(&site, 1), jobs(&site)), (sums.clone(), Some(2)), "nothing was done");
     site.ok(&["exec", "it-all-1", "--", "sed", "-i", "s/hello/by hand/", "/etc/keeper.conf"]);
     let told = site.run(&["drift", "it"]);
     assert_eq!(told.status.code(), Some(1));

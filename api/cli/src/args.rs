@@ -78,7 +78,9 @@ impl Output {
     pub(crate) fn fits(self, command: &Command) -> bool {
         match self {
             Self::Dot | Self::Mermaid | Self::Svg => matches!(command, Command::Graph { .. }),
-            Self::Markdown => matches!(command, Command::Plan { .. } | Command::Scale { plan_only: true, .. }),
+            Self::Markdown => {
+                matches!(command, Command::Plan { dry_run: false, .. } | Command::Scale { plan_only: true, .. })
+            }
             Self::Table | Self::Json | Self::Yaml | Self::Name => true,
         }
     }
@@ -114,6 +116,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  plinth plan blue.yaml\n  \
         plinth plan blue.yaml --detailed-exitcode   exits with 0: nothing to do, 2: changes, 1: error\n  \
         plinth plan blue.yaml --out blue.plan       keeps it, for `plinth apply --plan blue.plan`\n  \
+        plinth plan blue.yaml --dry-run             asks the nodes what the steps would change there\n  \
         plinth plan blue.yaml -o markdown           for a pull request")]
     Plan {
         /// Deployment documents; `-` is standard input.
@@ -124,6 +127,9 @@ pub(crate) enum Command {
         /// Keep the plan in this file, for `plinth apply --plan`.
         #[arg(long, value_name = "PLAN")]
         out: Option<PathBuf>,
+        /// Show what the steps would change on the nodes, file by file, instead of the plan. Changes nothing there.
+        #[arg(long, conflicts_with_all = ["out", "detailed_exitcode"])]
+        dry_run: bool,
     },
     /// Commit the deployments of a file, after showing what that does.
     #[command(after_help = "Examples:\n  plinth apply blue.yaml\n  \

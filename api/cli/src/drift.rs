@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use engine_core::request::CheckRequest;
-use engine_core::view::{DriftReport, DriftView};
+use engine_core::view::{DriftDiff, DriftReport, DriftView};
 use time::OffsetDateTime;
 
 use crate::args::Drift;
@@ -54,15 +54,21 @@ fn text(report: &DriftReport) -> String {
     };
     let mut text = table::table(&COLUMNS, report.node_roles.iter().map(row).collect());
     for one in report.node_roles.iter().filter(|one| !one.diffs.is_empty()) {
-        text += &format!("\n{}\n", place(one));
-        for diff in &one.diffs {
-            text += &format!("  {}: {}\n", diff.step, diff.what);
-            text.extend(diff.text.lines().map(|line| format!("    {line}\n")));
-        }
+        text += &format!("\n{}\n{}", place(one), diffs(&one.diffs));
     }
     if let Some(schedule) = &report.schedule {
         let next = report.next_at.map(|at| format!(", next in {}", table::age(now, at))).unwrap_or_default();
         text += &format!("\nChecked by itself at `{schedule}` (UTC){next}; drift: {}.\n", report.on_drift);
+    }
+    text
+}
+
+/// What differs, step by step.
+pub(crate) fn diffs(all: &[DriftDiff]) -> String {
+    let mut text = String::new();
+    for diff in all {
+        text += &format!("  {}: {}\n", diff.step, diff.what);
+        text.extend(diff.text.lines().map(|line| format!("    {line}\n")));
     }
     text
 }

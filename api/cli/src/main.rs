@@ -9,6 +9,7 @@ mod deploy;
 mod doctor;
 mod documents;
 mod drift;
+mod dry_run;
 mod explain;
 mod follow;
 mod history;
@@ -76,7 +77,8 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
     let context = Context::new(engine, output)?;
     let context = &context;
     match command {
-        Command::Plan { file, detailed_exitcode, out } => {
+        Command::Plan { file, dry_run: true, .. } => dry_run::dry_run(context, &file).await,
+        Command::Plan { file, detailed_exitcode, out, dry_run: false } => {
             deploy::plan(context, &file, detailed_exitcode, out.as_deref()).await
         }
         Command::Apply { file, plan, yes, wait } => {

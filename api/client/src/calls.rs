@@ -1,6 +1,7 @@
 //! A method for every route.
 
 use engine_core::id::JobId;
+use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
     AddNodesRequest, ApplyRequest, Ask, AskRequest, CheckRequest, Document, ExecRequest, NodeKey, Page,
     RedeployRequest, RoleDetail, RoleView, Seen, Version, WorkloadDetail, WorkloadView,
@@ -95,6 +96,10 @@ impl Client {
 
     pub async fn plan(&self, document: &Document) -> Result<Vec<Applied>, ClientError> {
         self.http.post(at!("plans"), document).await
+    }
+
+    pub async fn dry_run(&self, document: &Document) -> Result<Vec<DryRun>, ClientError> {
+        self.http.post(at!("dry-runs"), document).await
     }
 
     pub async fn apply(&self, document: Document, seen: Vec<Seen>) -> Result<Vec<Applied>, ClientError> {

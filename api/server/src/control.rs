@@ -1,6 +1,7 @@
 //! What the API asks of the engine beyond reading: implemented by the daemon's control and wired in by the command.
 
 use async_trait::async_trait;
+use engine_core::plan::dry_run::DryRun;
 pub use engine_core::request::Document;
 use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
@@ -11,6 +12,8 @@ use tokio::sync::mpsc;
 pub trait Control: Send + Sync + 'static {
     /// What applying the deployment documents of a file would do, one result a document.
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal>;
+    /// What the steps that it would run again would change on their nodes.
+    async fn dry_run(&self, document: &Document) -> Result<Vec<DryRun>, Refusal>;
     /// Commits the deployment documents of a file. `revisions`: the revision of each deployment that the person saw;
     /// another one by now is a conflict. Refused as a whole, or committed one by one in the order of the file.
     async fn apply(&self, document: &Document, seen: &[Seen], by: &str) -> Result<Vec<Applied>, Refusal>;

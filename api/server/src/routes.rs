@@ -49,6 +49,7 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(deployments::why))
         .routes(routes!(deployments::graph))
         .routes(routes!(documents::plan))
+        .routes(routes!(documents::dry_run))
         .routes(routes!(documents::apply))
         .routes(routes!(moves::plan_destroy))
         .routes(routes!(moves::ask))

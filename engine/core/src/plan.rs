@@ -4,6 +4,7 @@
 //! listed as re-runs that may be spared. Where values follow from templates they are computed here, and readers of
 //! what comes out equal are not listed at all.
 
+pub mod dry_run;
 mod effects;
 mod hazard;
 mod predict;

@@ -1,6 +1,7 @@
 //! What people ask of an engine. Everything goes through the database, so any engine may be asked.
 
 mod drift;
+mod dry_run;
 mod exec;
 mod imports;
 mod narrow;

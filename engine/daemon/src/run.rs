@@ -27,6 +27,8 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::agent::spec;
+pub(crate) use self::check::difference;
 use crate::hints::{self, Woken};
 use crate::shared::Shared;
 

@@ -2,6 +2,7 @@
 
 use api_server::control::{Control, Document};
 use async_trait::async_trait;
+use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
 use tokio::sync::mpsc;
@@ -13,6 +14,10 @@ pub(super) struct Bridge(pub(super) engine_daemon::Control);
 impl Control for Bridge {
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {
         self.0.plan(&document.text, &document.file).await
+    }
+
+    async fn dry_run(&self, document: &Document) -> Result<Vec<DryRun>, Refusal> {
+        self.0.dry_run(&document.text, &document.file).await
     }
 
     async fn apply(&self, document: &Document, seen: &[Seen], by: &str) -> Result<Vec<Applied>, Refusal> {

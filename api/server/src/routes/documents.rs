@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{ApplyRequest, Document};
 use engine_core::view::Applied;
 
@@ -19,6 +20,19 @@ pub(crate) async fn plan(
     Body(document): Body<Document>,
 ) -> Result<Json<Vec<Applied>>, ApiError> {
     Ok(Json(app.control.plan(&document).await?))
+}
+
+/// What the steps that applying a file would run again would change on their nodes. Changes nothing; answers when all
+/// of them have said it.
+#[utoipa::path(post, path = "/dry-runs", request_body = Document, responses(
+    (status = 200, body = Vec<DryRun>),
+    (status = 422, body = engine_core::request::Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn dry_run(
+    State(app): State<App>,
+    Body(document): Body<Document>,
+) -> Result<Json<Vec<DryRun>>, ApiError> {
+    Ok(Json(app.control.dry_run(&document).await?))
 }
 
 /// Commits the deployments of a file. They converge from then on.

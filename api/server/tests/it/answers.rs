@@ -88,6 +88,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     let document = Document { text: "deployment: blue".to_owned(), file: "blue.yaml".to_owned() };
     let seen = |revision| vec![Seen { deployment: "blue".to_owned(), revision, plan: None }];
     assert_eq!(client.plan(&document).await.unwrap()[0].plan.totals.create, 1);
+    assert_eq!(client.dry_run(&document).await.unwrap()[0].deployment, "blue");
     assert!(client.apply(document.clone(), seen(1)).await.unwrap()[0].changed);
     let moved = client.apply(document.clone(), seen(2)).await.unwrap_err();
     assert_eq!((moved.status(), moved.code()), (Some(409), "revision-moved"));
@@ -119,6 +120,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     assert_eq!(exits, [("a".to_owned(), Some(0)), ("b".to_owned(), Some(1))]);
     insta::assert_snapshot!(recorder.taken().join("\n"), @r#"
     plan blue.yaml
+    dry-run blue.yaml
     apply blue.yaml ["blue 1 false"] by ann
     apply blue.yaml ["blue 2 false"] by ann
     plan destroy blue

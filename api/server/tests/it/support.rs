@@ -8,6 +8,7 @@ use api_server::control::{Control, Document};
 use api_server::{Server, ServerError};
 use async_trait::async_trait;
 use engine_core::graph::Graph;
+use engine_core::plan::dry_run::DryRun;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
 use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
 use engine_core::testing::{Fixture, catalog};
@@ -79,6 +80,12 @@ impl Control for Recorder {
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {
         self.record(format!("plan {}", document.file));
         planned(document)
+    }
+
+    async fn dry_run(&self, document: &Document) -> Result<Vec<DryRun>, Refusal> {
+        self.record(format!("dry-run {}", document.file));
+        let of = planned(document)?.into_iter();
+        Ok(of.map(|one| DryRun { deployment: one.deployment, node_roles: Vec::new() }).collect())
     }
 
     async fn apply(&self, document: &Document, seen: &[Seen], by: &str) -> Result<Vec<Applied>, Refusal> {

@@ -43,15 +43,22 @@ enum Choice<'a> {
 pub(super) struct Predictor<'a> {
     input: PlanInput<'a>,
     outputs: BTreeMap<&'a str, BTreeMap<&'a str, Outputs>>,
-    /// Known inputs of vertices whose role says `destroys`.
+    /// Known inputs of vertices whose role says `destroys`, or of all.
     pub(super) inputs: BTreeMap<(&'a str, &'a str), Object>,
     /// Values of gathers, by helper.
     gathers: BTreeMap<&'a str, Predicted>,
+    remember: bool,
 }
 
 impl<'a> Predictor<'a> {
     pub(super) fn new(input: PlanInput<'a>) -> Self {
-        Self { input, outputs: BTreeMap::new(), inputs: BTreeMap::new(), gathers: BTreeMap::new() }
+        let (outputs, inputs, gathers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { input, outputs, inputs, gathers, remember: false }
+    }
+
+    /// One that keeps the known inputs of all vertices.
+    pub(super) fn remembering(input: PlanInput<'a>) -> Self {
+        Self { remember: true, ..Self::new(input) }
     }
 
     /// What becomes of a vertex. Those above were asked before.
@@ -232,7 +239,7 @@ impl<'a> Predictor<'a> {
                 Outputs { known: rendered.collect(), runs: Some(address(node, &role.name)) }
             }
         };
-        if self.destroys(role) {
+        if self.destroys(role) || self.remember {
             self.inputs.insert((node, role.name.as_str()), known);
         }
         self.outputs.entry(&role.name).or_default().insert(node, outputs);
@@ -432,7 +439,7 @@ fn nodes_of<'g>(input: &PlanInput, graph: &'g Graph, of: &Gathered, group: Optio
 }
 
 /// Inputs that change or may change.
-fn changed(causes: &[Cause]) -> BTreeSet<&str> {
+pub(super) fn changed(causes: &[Cause]) -> BTreeSet<&str> {
     causes
         .iter()
         .filter_map(|cause| match cause {

@@ -72,6 +72,37 @@ fn a_changed_value_runs_what_it_feeds_and_nothing_else() {
 }
 
 #[test]
+fn what_runs_again_is_foretold_as_far_as_it_is_known() {
+    let string = json!({"type": "string"});
+    let roles = [
+        json!({"role": "base", "apply": [{"package": ["curl"]}],
+               "inputs": {"mirror": {"schema": string, "default": "here"}, "name": {"schema": string, "from": "node.name"}},
+               "outputs": {"url": {"schema": string, "value": "http://{{ mirror }}"}, "found": {"schema": {}}}}),
+        json!({"role": "app", "milestone": true, "apply": [{"file": {"path": "/etc/app", "content": "{{ url }}"}}],
+               "inputs": {"url": {"schema": string, "from": "base.url"}}}),
+        json!({"role": "deep", "milestone": true, "apply": [{"file": {"path": "/etc/deep", "content": "{{ found }}"}}],
+               "inputs": {"found": {"schema": {}, "from": "base.found"}}}),
+        json!({"role": "still", "milestone": true, "apply": [{"file": {"path": "/etc/still", "content": ""}}]}),
+    ];
+    let workload = json!({"workload": "hello", "groups": {"web": {}}, "roles": {"web": ["app", "deep", "still"]}});
+    let before = Fixture::new(catalog(roles, [workload]), &[("web", 1)]);
+    let mut world = World::default();
+    world.settle(&before, &before.compile().expect("compiles").graph);
+    let after = before.with(json!({"set": {"deployment": {"base.mirror": "there"}}}));
+    let graph = after.compile().expect("compiles").graph;
+    let told = |one: super::dry_run::Foretold| {
+        let inputs = one.inputs.map_or_else(|why| why, |inputs| json!(inputs).to_string());
+        format!("{}/{} {:?}: {inputs}", one.node, one.role, one.changed)
+    };
+    let all: Vec<String> = world.foretold(&after, &graph).into_iter().map(told).collect();
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    web-1/base {"mirror"}: {"mirror":"there","name":"web-1"}
+    web-1/app {"url"}: {"url":"http://there"}
+    web-1/deep {"found"}: input `found` is known when web-1/base has run
+    "#);
+}
+
+#[test]
 fn what_is_only_known_afterwards_may_be_spared() {
     let after =
         hello().with(json!({"set": {"deployment": {"base.mirror": "there"}}, "policy": {"approve": ["restart"]}}));

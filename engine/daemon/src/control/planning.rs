@@ -14,6 +14,7 @@ use engine_core::diagnostic::Diagnostic;
 use engine_core::digest;
 use engine_core::document::{DeploymentDoc, Object, WorkloadDoc};
 use engine_core::graph::{Graph, Kind, NodeName, RoleName};
+use engine_core::plan::dry_run::{self, Foretold};
 use engine_core::plan::{Anew, CurrentView, PlanInput, PlanNode, Reach, diff};
 use engine_core::view::{Applied, Refusal};
 use engine_store::commit::{Binding, Commit};
@@ -34,6 +35,26 @@ pub(super) struct Planned {
 
 /// Plans one document. `pending`: what was planned before it and is committed before it.
 pub(super) async fn plan(shared: &Shared, read: &ReadDeployment, pending: &mut Pending) -> Result<Planned, Refusal> {
+    plan_with(shared, read, pending, None).await
+}
+
+/// The same, with what would run again on nodes.
+pub(super) async fn foretell(
+    shared: &Shared,
+    read: &ReadDeployment,
+    pending: &mut Pending,
+) -> Result<(Planned, Vec<Foretold>), Refusal> {
+    let mut foretold = Vec::new();
+    let planned = plan_with(shared, read, pending, Some(&mut foretold)).await?;
+    Ok((planned, foretold))
+}
+
+async fn plan_with(
+    shared: &Shared,
+    read: &ReadDeployment,
+    pending: &mut Pending,
+    foretold: Option<&mut Vec<Foretold>>,
+) -> Result<Planned, Refusal> {
     let doc = &read.doc;
     let Some(workload) = shared.catalog.workloads.get(&doc.workload) else {
         let known: Vec<&str> = shared.catalog.workloads.keys().map(String::as_str).collect();
@@ -67,14 +88,12 @@ pub(super) async fn plan(shared: &Shared, read: &ReadDeployment, pending: &mut P
         }
     }
     pending.insert(doc.deployment.clone(), engine_store::imports::schemas(&compiled.graph));
-    let mut plan = difference(
-        &snapshot,
-        &compiled.graph,
-        &contents,
-        (&doc.moved, &imports.values),
-        &Anew::default(),
-        reach.as_ref(),
-    );
+    let more = (&doc.moved, &imports.values);
+    let mut plan = difference(&snapshot, &compiled.graph, &contents, more, &Anew::default(), reach.as_ref());
+    if let Some(foretold) = foretold {
+        let look = dry_run::foretell;
+        *foretold = with_input(&snapshot, &compiled.graph, &contents, more, (&Anew::default(), reach.as_ref()), look);
+    }
     plan.problems = read.place(plan.problems);
     let document = json!(doc);
     let current = snapshot.current.as_ref();
@@ -223,10 +242,22 @@ pub(super) fn difference(
     snapshot: &Snapshot,
     desired: &Graph,
     contents: &BTreeMap<RoleName, CatalogRole>,
-    (moved, imports): (&BTreeMap<RoleName, RoleName>, &BTreeMap<String, Value>),
+    more: (&BTreeMap<RoleName, RoleName>, &BTreeMap<String, Value>),
     anew: &Anew,
     reach: Option<&Reach>,
 ) -> engine_core::plan::Plan {
+    with_input(snapshot, desired, contents, more, (anew, reach), diff)
+}
+
+/// `moved` and the values of imports are in `more`.
+fn with_input<T>(
+    snapshot: &Snapshot,
+    desired: &Graph,
+    contents: &BTreeMap<RoleName, CatalogRole>,
+    (moved, imports): (&BTreeMap<RoleName, RoleName>, &BTreeMap<String, Value>),
+    (anew, reach): (&Anew, Option<&Reach>),
+    what: impl Fn(&PlanInput) -> T,
+) -> T {
     let mut roles = snapshot.roles.clone();
     roles.extend(contents.values().map(|role| (role.content.clone(), role.clone())));
     let node = |(name, known): (&NodeName, &KnownNode)| {
@@ -245,7 +276,7 @@ pub(super) fn difference(
     }
     let current =
         snapshot.current.as_ref().map(|current| CurrentView { graph: &current.graph, vertices: &snapshot.seen });
-    diff(&PlanInput {
+    what(&PlanInput {
         current,
         desired,
         contents: &roles,

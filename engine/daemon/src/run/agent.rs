@@ -153,7 +153,7 @@ fn gave_up(last: Option<&RemoteError>) -> Ran {
 }
 
 /// The job as it travels.
-fn spec(job: &OpenJob, role: &CatalogRole, inputs: Object, mode: Mode) -> Result<JobSpec, Failure> {
+pub(crate) fn spec(job: &OpenJob, role: &CatalogRole, inputs: Object, mode: Mode) -> Result<JobSpec, Failure> {
     let doc = &role.doc;
     let (steps, then) = match (mode, &doc.remove_only) {
         (Mode::Remove, Some(only)) => (Vec::new(), only.clone()),

@@ -17,6 +17,18 @@ pub(super) fn checked(job: &OpenJob, outcome: &Outcome, steps: usize) -> Checked
         Status::Failed if differs || probe_failed => "drifted",
         Status::Failed | Status::Cancelled | Status::Unknown => "unknown",
     };
+    Checked {
+        job: job.job,
+        attempt: job.attempt,
+        verdict,
+        code: outcome.code.clone(),
+        message: outcome.message.clone(),
+        diffs: json!(difference(outcome)),
+    }
+}
+
+/// What steps would change, or did.
+pub(crate) fn difference(outcome: &Outcome) -> Vec<DriftDiff> {
     let mut diffs: Vec<DriftDiff> = Vec::new();
     for step in outcome.steps.iter().filter(|step| step.changed) {
         if step.diffs.is_empty() {
@@ -29,12 +41,5 @@ pub(super) fn checked(job: &OpenJob, outcome: &Outcome, steps: usize) -> Checked
         };
         diffs.extend(step.diffs.iter().map(diff));
     }
-    Checked {
-        job: job.job,
-        attempt: job.attempt,
-        verdict,
-        code: outcome.code.clone(),
-        message: outcome.message.clone(),
-        diffs: json!(diffs),
-    }
+    diffs
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::compile::render_with;
 use crate::document::{Object, OnChange};
 use crate::graph::{Gathered, Graph, GraphRole, Kind, Source, VIRTUAL};
+use crate::plan::dry_run::{Foretold, foretell};
 use crate::plan::{Anew, CurrentView, Plan, PlanInput, PlanNode, Reach, Seen, diff};
 use crate::settle::commit::concerned;
 use crate::testing::Fixture;
@@ -34,6 +35,23 @@ impl World {
 
     /// Nobody knows the address of a machine that is made again.
     pub(super) fn plan_anew(&self, fixture: &Fixture, desired: &Graph, anew: &Anew) -> Plan {
+        self.with_input(fixture, desired, anew, |input| {
+            let plan = diff(input);
+            if let Some(graph) = &self.graph
+                && fixture.document.moved.is_empty()
+                && *anew == Anew::default()
+            {
+                assert_eq!(self.plan_within_reach(input, graph), plan, "what was not looked at rests");
+            }
+            plan
+        })
+    }
+
+    pub(super) fn foretold(&self, fixture: &Fixture, desired: &Graph) -> Vec<Foretold> {
+        self.with_input(fixture, desired, &Anew::default(), foretell)
+    }
+
+    fn with_input<T>(&self, fixture: &Fixture, desired: &Graph, anew: &Anew, what: impl Fn(&PlanInput) -> T) -> T {
         let node = |name: &String| {
             let mut facts = facts(name);
             facts.retain(|fact, _| fact == "name" || !anew.machines.contains(name));
@@ -41,7 +59,7 @@ impl World {
         };
         let nodes: BTreeMap<String, PlanNode> = fixture.nodes.keys().map(node).collect();
         let current = self.graph.as_ref().map(|graph| CurrentView { graph, vertices: &self.vertices });
-        let input = PlanInput {
+        what(&PlanInput {
             current,
             desired,
             contents: &fixture.catalog,
@@ -51,15 +69,7 @@ impl World {
             anew,
             reach: None,
             seal: &seal,
-        };
-        let plan = diff(&input);
-        if let Some(graph) = &self.graph
-            && fixture.document.moved.is_empty()
-            && *anew == Anew::default()
-        {
-            assert_eq!(self.plan_within_reach(&input, graph), plan, "what was not looked at rests");
-        }
-        plan
+        })
     }
 
     /// The same by one who has not seen more than a plan has to.
