@@ -211,6 +211,8 @@ create table tally (
     failed        bigint not null,
     leaving       bigint not null,
     active        bigint not null,
+    -- Stale on a node that stands aside: no reader waits, leavers do.
+    unawaited     bigint not null default 0,
     primary key (deployment_id, role)
 );
 

@@ -25,7 +25,7 @@ insert into vertex (vertex_id, deployment_id, role, node_id, state, goal, armed,
     ('00000000-0000-7000-8000-000000000007', '00000000-0000-7000-8000-000000000002', 'greeting-ready',
      '00000000-0000-7000-8000-000000000003', 'active', 'present', false, false, false, false, true, null, false,
      'sha256:digest', '{"text": "hello"}', true, null, 1, null, '2026-01-01T10:00:03Z');
-insert into tally values ('00000000-0000-7000-8000-000000000002', 'greeting', 1, 0, 0, 0);
+insert into tally values ('00000000-0000-7000-8000-000000000002', 'greeting', 1, 0, 0, 0, 0);
 insert into value values ('sha256:value', '["10.0.0.1"]');
 insert into job (job_id, deployment_id, vertex_id, node_id, action, attempt, engine_id, fence, revision, content, digest,
                  inputs, claimed_at) values

@@ -21,4 +21,5 @@ mod retry;
 mod roles;
 mod rollout;
 mod second_day;
+mod standing;
 mod takeover;

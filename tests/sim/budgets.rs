@@ -6,6 +6,7 @@ use engine_core::budget::limit;
 use engine_core::id::{NodeId, VertexId};
 use engine_core::settle::Vertex;
 use engine_core::settle::allowance::{Allowance, Token, is_founding};
+use engine_core::settle::hood::Standing;
 use engine_core::state::{Goal, State};
 
 use crate::world::World;
@@ -24,7 +25,8 @@ impl World {
                 self.disruptors(name).filter(|vertex| vertex.serving).map(|vertex| vertex.node).collect();
             let anew: Vec<NodeId> =
                 self.disruptors(name).filter(|vertex| self.is_anew(vertex)).map(|vertex| vertex.node).collect();
-            budgets.entry(name.clone()).or_default().down.extend(anew);
+            let aside = serving.iter().filter(|node| self.stands(**node) == Standing::Aside);
+            budgets.entry(name.clone()).or_default().down.extend(anew.iter().chain(aside));
             if budget.quorum {
                 let works: BTreeSet<NodeId> = self
                     .disruptors(name)
@@ -118,6 +120,8 @@ impl World {
                 .disruptors(name)
                 .filter(|vertex| self.disturbing.contains(&vertex.id) && self.is_out(vertex, name))
                 .map(|v| v.node)
+                // Who is aside is so by a person's decision, for which no room is needed.
+                .filter(|node| self.stands(*node) == Standing::In)
                 .filter(|node| !self.borne.contains(&(name.clone(), *node)))
                 .collect();
             let limit = limit(budget, self.members(name));

@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 impl World {
-    fn view(&self, name: &str, id: NodeId) -> NodeView {
+    pub(crate) fn view(&self, name: &str, id: NodeId) -> NodeView {
         let group = self.graph.nodes.get(name).map(|node| node.group.clone()).unwrap_or_default();
         let generation = self.generations.get(&id).copied().unwrap_or_default();
         // A machine that is made anew may come back under another address, or under the same.
         let address = format!("10.0.{}.{}", generation / 2, id.0.as_u128() % 250);
         let facts = json!({"name": name, "address": address, "generation": generation});
         let Value::Object(facts) = facts else { unreachable!("an object") };
-        NodeView { id, name: name.to_owned(), group, standing: Standing::In, ready: true, facts }
+        NodeView { id, name: name.to_owned(), group, standing: self.stands(id), ready: true, facts }
     }
 
     /// Loads as the store does: the virtual node, and whole nodes of the vertices in question.
@@ -49,7 +49,7 @@ impl World {
         for vertex in self.present().filter(|vertex| whole.contains(&vertex.node) && is_loaded(vertex)) {
             hood.add(vertex.clone());
         }
-        for (name, id) in self.nodes.iter().filter(|(_, id)| whole.contains(id)) {
+        for (name, id) in self.seen().filter(|(_, id)| whole.contains(id)) {
             hood.nodes.insert(*id, self.view(name, *id));
         }
         match scope {
@@ -59,6 +59,23 @@ impl World {
             }
             None => hood.whole = whole,
         }
+        hood
+    }
+
+    /// Nodes of the deployment; those that are lost are not.
+    fn seen(&self) -> impl Iterator<Item = (&String, &NodeId)> {
+        self.nodes.iter().filter(|(_, id)| self.stands(**id) != Standing::Lost)
+    }
+
+    /// All of the nodes of some vertices.
+    pub(crate) fn load_all_of(&self, vertices: &[VertexId]) -> Hood {
+        let mut hood = self.load(vertices);
+        let whole: BTreeSet<NodeId> = hood.nodes.keys().copied().collect();
+        for vertex in self.present().filter(|vertex| whole.contains(&vertex.node)) {
+            hood.add(vertex.clone());
+        }
+        hood.near.clear();
+        hood.whole = whole;
         hood
     }
 
@@ -106,7 +123,7 @@ impl World {
     }
 
     pub(crate) fn load_all_nodes(&self, hood: &mut Hood) {
-        for (name, id) in &self.nodes {
+        for (name, id) in self.seen() {
             hood.nodes.entry(*id).or_insert_with(|| self.view(name, *id));
         }
         hood.all_nodes = true;

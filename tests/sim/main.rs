@@ -3,12 +3,15 @@
 //! `PLINTH_SEED=17 cargo test -p tests --test sim` replays one; `PLINTH_HISTORIES=5000` runs more of them.
 
 mod budgets;
+mod draft;
 mod load;
 mod reads;
+mod stories;
 mod world;
 
+use draft::rewire;
 use engine_core::state::State;
-use engine_core::testing::{Dice, Fixture, generate};
+use engine_core::testing::{Fixture, generate};
 use world::World;
 
 fn number(name: &str) -> Option<u64> {
@@ -21,7 +24,7 @@ fn histories(each: impl Fn(u64)) {
         each(seed);
         return;
     }
-    for seed in 0..number("PLINTH_HISTORIES").unwrap_or(100) {
+    for seed in 0..number("PLINTH_HISTORIES").unwrap_or(300) {
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| each(seed)));
         assert!(run.is_ok(), "seed {seed} failed: replay it with PLINTH_SEED={seed}");
     }
@@ -151,24 +154,6 @@ fn destroying_takes_everything_away() {
         world.settle();
         world.assert_gone();
     });
-}
-
-/// Some milestones are not wanted any more, some wires are cut.
-fn rewire(fixture: &mut Fixture, dice: &mut Dice) {
-    for role in fixture.catalog.roles.values_mut() {
-        let wires: Vec<String> = role.doc.inputs.keys().filter(|name| name.starts_with("from_")).cloned().collect();
-        for wire in wires {
-            if dice.chance(15) {
-                role.doc.inputs.remove(&wire);
-            }
-        }
-        role.doc.requires.retain(|_| !dice.chance(15));
-    }
-    for workload in fixture.catalog.workloads.values_mut() {
-        for milestones in workload.roles.values_mut() {
-            milestones.retain(|_| !dice.chance(15));
-        }
-    }
 }
 
 #[test]

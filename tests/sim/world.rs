@@ -3,32 +3,44 @@
 
 mod again;
 mod anew;
+mod causes;
+mod change;
+mod counts;
 mod leaving;
+mod plans;
+mod standing;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use engine_core::budget::found;
+use engine_core::catalog::CatalogRole;
 use engine_core::document::Object;
-use engine_core::graph::{Graph, GraphRole, Kind, Pairing, Source, VIRTUAL};
+use engine_core::graph::{Graph, GraphRole, Kind, Pairing, VIRTUAL};
 use engine_core::id::{JobId, NodeId, VertexId};
 use engine_core::settle::allowance::Token;
-use engine_core::settle::commit::{concerned, keep_leavers, rewired};
+use engine_core::settle::commit::concerned;
+use engine_core::settle::hood::Standing;
 use engine_core::settle::turn::Failure;
-use engine_core::settle::{Cause, Claim, Hood, Report, Tally, Turn, Vertex, Written};
+use engine_core::settle::{Claim, Hood, Report, Tally, Turn, Vertex, Written};
 use engine_core::state::{Event, Goal, State};
+use engine_core::template;
 use engine_core::testing::Dice;
-use engine_core::value::{Layer, Layered};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use self::plans::Job;
+
+pub(crate) use self::counts::Counts;
+pub(crate) use self::plans::assert_nothing_planned;
 use crate::reads::Reads;
 
 /// A deployment in memory: what the store would hold, and the machines.
 pub(crate) struct World {
     pub(crate) dice: Dice,
-    pub(crate) graph: Graph,
+    pub(crate) graph: Rc<Graph>,
     change: i64,
     ids: u128,
     pub(crate) nodes: BTreeMap<String, NodeId>,
@@ -50,6 +62,10 @@ pub(crate) struct World {
     counted: BTreeMap<JobId, u32>,
     /// What each vertex's machine holds.
     machine: HashMap<VertexId, String>,
+    /// Values of gathers by digest.
+    values: BTreeMap<String, Value>,
+    /// The inputs of each vertex's last attempt.
+    inputs: HashMap<VertexId, Object>,
     /// Whose outputs are in what each vertex holds.
     reads: Reads,
     /// Successful applies since the last change, by vertex.
@@ -60,6 +76,16 @@ pub(crate) struct World {
     abandoned: BTreeMap<JobId, Claim>,
     /// What the clock says; it goes on only where a history lets it.
     pub(crate) now: OffsetDateTime,
+    /// Nodes that are not in.
+    pub(crate) standing: BTreeMap<NodeId, Standing>,
+    /// All roles that any document was made of, by content.
+    pub(crate) contents: BTreeMap<String, CatalogRole>,
+    /// Jobs since the last change.
+    pub(crate) ran: Vec<Job>,
+    /// What was written.
+    pub(crate) counts: Counts,
+    /// Engines have room for everything, and all jobs end in the turn after.
+    pub(crate) steady: bool,
     /// Chance of a failure in percent.
     pub(crate) failing: usize,
     /// Chance in percent that a turn's writes are lost with the engine.
@@ -72,7 +98,7 @@ impl World {
         let mut world = Self {
             now: OffsetDateTime::UNIX_EPOCH,
             dice: Dice::new(seed),
-            graph,
+            graph: Rc::new(graph),
             change: 1,
             ids: 1,
             nodes: BTreeMap::new(),
@@ -86,10 +112,17 @@ impl World {
             jobs: BTreeMap::new(),
             counted: BTreeMap::new(),
             machine: HashMap::new(),
+            values: BTreeMap::new(),
+            inputs: HashMap::new(),
             reads: Reads::default(),
             applies: HashMap::new(),
             generations: BTreeMap::new(),
             abandoned: BTreeMap::new(),
+            standing: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            ran: Vec::new(),
+            counts: Counts::default(),
+            steady: false,
             failing: 0,
             crashing: 0,
         };
@@ -126,6 +159,8 @@ impl World {
     fn write(&mut self, written: Written) -> Vec<VertexId> {
         let busy = self.busy();
         self.kept = None;
+        self.count(&written);
+        self.remember(&written);
         let (mut moved, mut woken) = (Vec::new(), Vec::new());
         for vertex in written.vertices {
             assert_eq!(vertex.phase.is_stale(), vertex.since.is_some(), "stale exactly while since is set: {vertex:?}");
@@ -136,7 +171,9 @@ impl World {
             );
             let quiet = vertex.phase.state != State::Gone || !vertex.wake && vertex.cause.is_none();
             assert!(quiet, "what is gone asks for nothing any more: {vertex:?}");
-            let left = vertex.phase.state == State::Gone && self.machine.contains_key(&vertex.id);
+            let left = vertex.phase.state == State::Gone
+                && self.machine.contains_key(&vertex.id)
+                && self.stands(vertex.node) != Standing::Lost;
             assert!(!left, "{} is gone and was not removed", vertex.role);
             moved.push(vertex.id);
             self.sought.remove(&vertex.id);
@@ -154,7 +191,10 @@ impl World {
                 vertex.wake = true;
             }
         }
-        for job in written.abandoned {
+        let runs = |claim: &Claim| self.vertices[&claim.vertex].job == Some(claim.job);
+        let lost: Vec<JobId> = self.jobs.iter().filter(|(_, claim)| !runs(claim)).map(|(job, _)| *job).collect();
+        assert!(written.abandoned.iter().all(|job| lost.contains(job)), "what is abandoned runs no more");
+        for job in lost {
             let claim = self.jobs.remove(&job).expect("what is abandoned ran");
             self.abandoned.insert(job, claim);
         }
@@ -170,9 +210,13 @@ impl World {
         }
         let mut tallies: HashMap<String, Tally> = HashMap::new();
         for vertex in self.vertices.values() {
-            tallies.entry(vertex.role.clone()).or_default().shift(Tally::default(), Tally::of(vertex.phase));
+            tallies
+                .entry(vertex.role.clone())
+                .or_default()
+                .shift(Tally::default(), Tally::of(vertex.phase, self.stands(vertex.node)));
         }
         woken.extend(self.give(written.tokens, &written.free, &busy));
+        self.counts.woken += woken.len();
         self.assert_budgets();
         self.tallies.retain(|_, tally| !tally.is_zero());
         tallies.retain(|_, tally| !tally.is_zero());
@@ -203,7 +247,10 @@ impl World {
                     Pairing::Chosen => false,
                 };
                 // Leavers are read by nobody who stays, so what is above them is not above those.
-                let stays = |parent: &&Vertex| parent.phase.goal == Goal::Present && !parent.is_gone();
+                // Nobody waits for what stands aside, but what stands there itself.
+                let awaited = |parent: &&Vertex| self.stands(parent.node) == Standing::In || parent.node == vertex.node;
+                let stays =
+                    |parent: &&Vertex| parent.phase.goal == Goal::Present && !parent.is_gone() && awaited(parent);
                 let parents = self.vertices.values().filter(|parent| parent.role == edge.parent);
                 for parent in parents.filter(stays).filter(on) {
                     let name = (&vertex.role, &parent.role);
@@ -217,7 +264,7 @@ impl World {
     }
 
     fn events(&mut self, ids: &[VertexId], event: Event) {
-        let graph = self.graph.clone();
+        let graph = Rc::clone(&self.graph);
         let mut turn = Turn::new(&graph, self.load(ids));
         for id in ids {
             turn.event(*id, event, self.change, Value::Null).expect("a legal event");
@@ -234,18 +281,19 @@ impl World {
             self.vertices.values().filter(|v| v.phase.state == State::Ready).map(|v| v.id).collect();
         woken.sort_unstable();
         ready.sort_unstable();
-        let limit = 1 + self.dice.below(6);
-        woken.truncate(limit);
-        let ended: Vec<JobId> = self.jobs.keys().copied().collect();
-        let ended: Vec<JobId> = ended.into_iter().filter(|_| self.dice.chance(50)).collect();
+        let mut ended: Vec<JobId> = self.jobs.keys().copied().collect();
+        if !self.steady {
+            woken.truncate(1 + self.dice.below(6));
+            ended.retain(|_| self.dice.chance(50));
+        }
         if woken.is_empty() && ready.is_empty() && self.jobs.is_empty() {
             return false;
         }
         let reports: Vec<Report> = ended.iter().map(|job| self.perform(*job)).collect();
         let concerned: Vec<VertexId> =
             woken.iter().chain(&ready).copied().chain(reports.iter().map(|report| report.vertex)).collect();
-        let graph = self.graph.clone();
-        let hood = match self.kept.take().filter(|_| self.dice.chance(80)) {
+        let graph = Rc::clone(&self.graph);
+        let hood = match self.kept.take().filter(|_| self.steady || self.dice.chance(80)) {
             Some(mut hood) => {
                 self.load_into(&mut hood, &concerned);
                 hood
@@ -263,8 +311,8 @@ impl World {
         }
         turn.wake(woken);
         self.drive(&mut turn);
-        let capacity = self.dice.below(5);
-        if self.dice.chance(50) {
+        let capacity = if self.steady { usize::MAX } else { self.dice.below(5) };
+        if self.steady || self.dice.chance(50) {
             ready.extend(turn.made_ready());
         }
         let mut ids = self.ids;
@@ -306,6 +354,9 @@ impl World {
         let claim = self.jobs[&job].clone();
         let mut dice = Dice::new(u64::try_from(job.0.as_u128()).unwrap_or(u64::MAX).wrapping_mul(0x9E37_79B9));
         if dice.chance(self.failing) {
+            if !claim.remove {
+                self.machine.insert(claim.vertex, format!("half of {}", claim.frozen.digest));
+            }
             let failure = Failure { code: "step-failed".to_owned(), message: String::new() };
             return Report { job, vertex: claim.vertex, result: Err(failure), failed_at: Some(self.now) };
         }
@@ -314,8 +365,17 @@ impl World {
         }
         self.machine.insert(claim.vertex, claim.frozen.digest.clone());
         let role = &self.graph.roles[&self.vertices[&claim.vertex].role];
-        let outputs = role.outputs.keys().map(|name| (name.clone(), output(name, &claim.frozen.digest))).collect();
+        let outputs = outputs(role, &self.resolved(&claim.frozen.values), &claim.frozen.digest);
         Report { job, vertex: claim.vertex, result: Ok(outputs), failed_at: None }
+    }
+
+    /// Values of gathers in place of references to them.
+    pub(crate) fn resolved(&self, values: &Object) -> Object {
+        let plain = |value: &Value| match value.get("$digest").and_then(Value::as_str) {
+            Some(digest) => self.values[digest].clone(),
+            None => value.clone(),
+        };
+        values.iter().map(|(name, value)| (name.clone(), plain(value))).collect()
     }
 
     /// Runs until nothing moves any more.
@@ -328,119 +388,7 @@ impl World {
         panic!("does not come to rest:\n{}", self.table());
     }
 
-    /// Changes one layered value somewhere and commits. Returns false where there is none.
-    pub(crate) fn change_a_value(&mut self) -> bool {
-        let mut graph = self.graph.clone();
-        let names: Vec<String> = graph.roles.keys().cloned().collect();
-        let Some(name) = self.dice.pick(&names).cloned() else { return false };
-        let value = json!(self.dice.below(1000));
-        let role = graph.roles.get_mut(&name).expect("a role");
-        let Some(base) = role.inputs.values_mut().find_map(|input| match &mut input.source {
-            Source::Layers { base, .. } => Some(base),
-            _ => None,
-        }) else {
-            return false;
-        };
-        *base = Some(Layered { value, layer: Layer::Deployment, by: "test".to_owned() });
-        let concerned = concerned(Some(&self.graph), &graph);
-        assert!(concerned.bind.is_empty() && concerned.unbind.is_empty());
-        self.graph = graph;
-        self.change += 1;
-        self.applies.clear();
-        let ids: Vec<VertexId> = concerned
-            .touch
-            .keys()
-            .map(|(role, node)| {
-                let node = self.nodes[node];
-                self.vertices.values().find(|v| v.role == *role && v.node == node).expect("a vertex").id
-            })
-            .collect();
-        self.events(&ids, Event::Touch);
-        true
-    }
-
-    /// Commits another graph: some vertices come, some leave, all others are judged anew where they read them.
-    pub(crate) fn commit(&mut self, mut graph: Graph) {
-        found(Some(&self.graph), &mut graph, |role, node| {
-            self.at(role, node).is_some_and(|id| self.vertices[&id].serving)
-        });
-        keep_leavers(&self.graph, &mut graph);
-        let concerned = concerned(Some(&self.graph), &graph);
-        // What was taken under a wider limit is kept until it is given back.
-        self.borne = self.tokens.keys().cloned().collect();
-        self.change += 1;
-        self.applies.clear();
-        let mut made = BTreeSet::new();
-        for name in graph.nodes.keys() {
-            if !self.nodes.contains_key(name) {
-                let id = NodeId(self.id());
-                self.nodes.insert(name.clone(), id);
-                made.insert(name);
-            }
-        }
-        for (role, node) in &concerned.bind {
-            if self.at(role, node).is_none() {
-                let id = VertexId(self.id());
-                self.vertices.insert(id, Vertex::new(id, role.clone(), self.nodes[node]));
-            }
-        }
-        let rewired = rewired(&self.graph, &graph);
-        let mut moves = Vec::new();
-        let unbind = concerned.unbind.iter().map(|place| (place, Event::Unbind));
-        // Those on nodes that are made now are bound by themselves, after the others.
-        let (fresh, bind): (Vec<_>, Vec<_>) = concerned.bind.iter().partition(|(_, node)| made.contains(node));
-        let fresh: Vec<VertexId> =
-            fresh.into_iter().map(|(role, node)| self.at(role, node).expect("a vertex")).collect();
-        let bind = bind.into_iter().map(|place| (place, Event::Bind));
-        let touch = concerned.touch.keys().map(|place| (place, Event::Touch));
-        for ((role, node), event) in unbind.chain(bind).chain(touch) {
-            moves.push((self.at(role, node).expect("a vertex"), event));
-        }
-        self.graph = graph;
-        let ids: Vec<VertexId> = moves.iter().map(|(id, _)| *id).collect();
-        let graph = self.graph.clone();
-        let mut turn = Turn::new(&graph, self.load(&ids));
-        for (id, event) in moves {
-            if event == Event::Touch {
-                turn.touch(id, self.change, &Value::Null);
-            } else {
-                turn.event(id, event, self.change, Value::Null).expect("a legal event");
-            }
-        }
-        let written = turn.finish();
-        self.write(written);
-        // As the store does at a commit.
-        for vertex in self.vertices.values_mut().filter(|vertex| vertex.phase.state == State::Blocked) {
-            vertex.wake |= self.sought.contains(&vertex.id) || rewired.contains(&vertex.role);
-        }
-        self.bind_made(&fresh);
-    }
-
-    /// Node roles on nodes that nobody has reached yet are judged as they are bound, as far as that goes without loading
-    /// more. Then the nodes answer.
-    fn bind_made(&mut self, fresh: &[VertexId]) {
-        let graph = self.graph.clone();
-        let mut hood = self.load(fresh);
-        let nodes: BTreeSet<NodeId> = fresh.iter().map(|id| self.vertices[id].node).collect();
-        for node in &nodes {
-            hood.nodes.get_mut(node).expect("loaded").ready = false;
-            hood.whole.insert(*node);
-        }
-        let mut turn = Turn::new(&graph, hood);
-        for id in fresh {
-            turn.event(*id, Event::Bind, self.change, Value::Null).expect("a new vertex may be bound");
-        }
-        turn.judge_all();
-        let written = turn.finish();
-        assert!(written.vertices.iter().all(|vertex| vertex.phase.state == State::Blocked), "nobody answers there");
-        self.write(written);
-        for id in &self.sought {
-            let vertex = self.vertices.get_mut(id).expect("what is sought is there");
-            vertex.wake |= matches!(&vertex.cause, Some(Cause::Node { node }) if nodes.contains(node));
-        }
-    }
-
-    fn at(&self, role: &str, node: &str) -> Option<VertexId> {
+    pub(crate) fn at(&self, role: &str, node: &str) -> Option<VertexId> {
         let node = self.nodes[node];
         self.present().find(|vertex| vertex.role == role && vertex.node == node).map(|vertex| vertex.id)
     }
@@ -450,35 +398,27 @@ impl World {
         self.graph.nodes.values().filter(|node| node.group == group).count()
     }
 
-    /// The faults are mended and a person retries what failed, until nothing is failed any more. Once is not always
-    /// enough: what was held while it failed comes back as failed when its inputs turn out to be the same.
-    pub(crate) fn heal(&mut self) {
-        self.failing = 0;
-        for _ in 0..=self.graph.order.len() {
-            let failed: Vec<VertexId> =
-                self.vertices.values().filter(|v| v.phase.state == State::Failed).map(|v| v.id).collect();
-            if failed.is_empty() {
-                return;
-            }
-            self.change += 1;
-            self.events(&failed, Event::Retry);
-            self.settle();
-        }
-        panic!("retrying does not heal:\n{}", self.table());
-    }
-
     /// Everything leaves.
     pub(crate) fn unbind_all(&mut self) {
         self.change += 1;
         let all: Vec<VertexId> = self.present().map(|vertex| vertex.id).collect();
-        for role in self.graph.roles.values_mut() {
+        for role in Rc::make_mut(&mut self.graph).roles.values_mut() {
             role.bound.clear();
         }
         self.events(&all, Event::Unbind);
     }
 }
 
-/// Outputs follow from the inputs; one of them seldom changes, so that cutoff has something to do.
-fn output(name: &str, digest: &str) -> Value {
-    if name == "told" { json!("always the same") } else { json!(format!("{name} of {}", &digest[..8])) }
+/// Outputs follow from the inputs, as the engine makes them; what is found out seldom changes on some roles, so that cutoff
+/// has something to do.
+pub(crate) fn outputs(role: &GraphRole, inputs: &Object, digest: &str) -> Object {
+    let output = |(name, output): (&String, &engine_core::graph::GraphOutput)| {
+        let value = match &output.value {
+            Some(source) => template::value(source, inputs).unwrap_or_else(|error| json!(error.to_string())),
+            None if role.name.ends_with(['1', '4', '7']) => json!("always the same"),
+            None => json!(format!("{name} of {}", &digest[..8])),
+        };
+        (name.clone(), value)
+    };
+    role.outputs.iter().map(output).collect()
 }

@@ -110,6 +110,8 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Node { command: NodeCommand::List } => nodes::list(context).await,
         Command::Node { command: NodeCommand::Show { name } } => nodes::show(context, &name).await,
         Command::Node { command: NodeCommand::Add { file } } => nodes::add(context, &file).await,
+        Command::Node { command: NodeCommand::Aside { name } } => nodes::stand(context, &name, true).await,
+        Command::Node { command: NodeCommand::In { name } } => nodes::stand(context, &name, false).await,
         Command::Node { command: NodeCommand::Lost { name, yes } } => nodes::lost(context, &name, yes).await,
         Command::Node { command: NodeCommand::Remove { name, force } } => nodes::remove(context, &name, force).await,
         Command::Role { command } => show::roles(context, command).await,

@@ -112,6 +112,22 @@ pub(crate) async fn remove(context: &Context, name: &str, force: bool) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
+/// `plinth node aside` and `plinth node in`.
+pub(crate) async fn stand(context: &Context, name: &str, aside: bool) -> Result<ExitCode, CliError> {
+    let stood = context.client.stand_node(name, aside).await?;
+    let text = || {
+        let mut text = format!("{name} {}\n", if aside { "stands aside" } else { "is in" });
+        for budget in &stood.beyond {
+            text += &format!("budget {budget} had no room for it: more nodes are out of service now than it allows\n");
+        }
+        text
+    };
+    let standing = if aside { "aside" } else { "in" };
+    let said = json!({"node": name, "standing": standing, "beyond": stood.beyond});
+    context.print(&said, || vec![name.to_owned()], text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `plinth node lost`.
 pub(crate) async fn lost(context: &Context, name: &str, yes: bool) -> Result<ExitCode, CliError> {
     if !yes {

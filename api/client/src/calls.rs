@@ -4,11 +4,11 @@ use engine_core::id::JobId;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
     AddNodesRequest, ApplyRequest, Ask, AskRequest, CheckRequest, Document, ExecRequest, NodeKey, Page,
-    RedeployRequest, RoleDetail, RoleView, Seen, Version, WorkloadDetail, WorkloadView,
+    RedeployRequest, RoleDetail, RoleView, Seen, StandRequest, Version, WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
     Applied, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, JobView, LogLine,
-    Moved, NodeRoleView, NodeView, ResidueView, RevisionView, StatusView, WhyView,
+    Moved, NodeRoleView, NodeView, ResidueView, RevisionView, StatusView, Stood, WhyView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -207,6 +207,10 @@ impl Client {
 
     pub async fn add_nodes(&self, document: Document, keys: Vec<NodeKey>) -> Result<Vec<String>, ClientError> {
         self.http.post(at!("nodes"), &AddNodesRequest { document, keys }).await
+    }
+
+    pub async fn stand_node(&self, name: &str, aside: bool) -> Result<Stood, ClientError> {
+        self.http.post(at!("nodes", name, "standings"), &StandRequest { aside }).await
     }
 
     pub async fn lose_node(&self, name: &str) -> Result<(), ClientError> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
 pub use engine_core::request::Document;
 use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
-use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
+use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Stood};
 use tokio::sync::mpsc;
 
 /// The engine's abilities that change something, or reach nodes. Every one changes nothing when it refuses.
@@ -32,6 +32,8 @@ pub trait Control: Send + Sync + 'static {
     /// Adopts the hosts that node documents describe; returns their names. Private keys are in `keys` by node name.
     async fn add_nodes(&self, document: &Document, keys: &[(String, String)], by: &str)
     -> Result<Vec<String>, Refusal>;
+    /// Puts a node aside, or takes it back in.
+    async fn stand_node(&self, name: &str, aside: bool, by: &str) -> Result<Stood, Refusal>;
     /// Gives up a node that a deployment uses.
     async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal>;
     /// Lets go of a node that no deployment uses.

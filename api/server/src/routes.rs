@@ -67,6 +67,7 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(nodes::list, nodes::add))
         .routes(routes!(nodes::show, nodes::remove))
         .routes(routes!(nodes::node_roles))
+        .routes(routes!(nodes::stand))
         .routes(routes!(nodes::lose))
         .routes(routes!(catalog::roles))
         .routes(routes!(catalog::role))

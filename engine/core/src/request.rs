@@ -80,6 +80,14 @@ pub struct RedeployRequest {
     pub approve: bool,
 }
 
+/// Asks for a node to stand aside, or to come back in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StandRequest {
+    /// Aside, or in again.
+    pub aside: bool,
+}
+
 /// Asks for checks: of all node roles with steps, of those of one role, or on one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -21,8 +21,9 @@ pub use generate::{Dice, generate};
 pub fn role(document: Value) -> CatalogRole {
     let doc: crate::document::RoleDoc = serde_json::from_value(document).expect("a role document");
     let source = format!("roles/{}/role.yaml", doc.role);
-    let content = format!("{:?} {:?} {:?}", doc.apply, doc.driver, doc.at);
-    CatalogRole { doc, bundle: "test".to_owned(), files: BTreeMap::new(), content, source }
+    let files = BTreeMap::new();
+    let content = crate::digest::content(&doc, &files);
+    CatalogRole { doc, bundle: "test".to_owned(), files, content, source }
 }
 
 /// A catalog of roles and workloads; `runs: node` and `version` are added where they are missing.

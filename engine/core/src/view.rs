@@ -472,6 +472,13 @@ pub struct Moved {
     pub node_roles: Vec<String>,
 }
 
+/// What came of a node's stepping aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Stood {
+    /// Budgets that had no room for it to be out of service.
+    pub beyond: Vec<String>,
+}
+
 /// What a command on nodes says, as it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -14,7 +14,7 @@ use engine_core::document::CheckPolicy;
 use engine_core::graph::Graph;
 use engine_core::plan::Plan;
 use engine_core::request::{Ask, Seen};
-use engine_core::view::{Applied, Moved, Refusal, RefusalKind};
+use engine_core::view::{Applied, Moved, Refusal, RefusalKind, Stood};
 use engine_store::StoreError;
 use engine_store::ask::{Asked, ask};
 use engine_store::commit::{self, Commit, Committed};
@@ -205,6 +205,17 @@ impl Control {
                 Err(Refusal::new(RefusalKind::Conflict, "duplicate-node", message))
             }
         }
+    }
+
+    /// Puts a node aside, or takes it back in.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub async fn stand_node(&self, name: &str, aside: bool, by: &str) -> Result<Stood, Refusal> {
+        let stood = nodes::stand(&self.shared.pool, name, aside, &self.shared.revisions, by).await.map_err(store)?;
+        let beyond = stood.ok_or_else(|| unknown_node(name))?;
+        self.shared.hint();
+        Ok(Stood { beyond })
     }
 
     /// Gives up a node that a deployment uses: it never comes back, and nobody waits for it.

@@ -25,10 +25,12 @@ pub async fn begin_checks(
     let refused = sqlx::query!(
         r#"update drift f set due = false, verdict = 'unknown', job_id = null, diffs = '[]', checked_at = clock_timestamp(),
                   code = case when v.state = 'active' then 'node-not-ready' else 'not-active' end,
-                  message = case when v.state = 'active' then 'its node is ' || n.state else 'it is ' || v.state end
+                  message = case when v.state <> 'active' then 'it is ' || v.state
+                                 when n.standing <> 'in' then 'its node stands ' || n.standing else 'its node is ' || n.state end
            from vertex v join node n using (node_id)
            where f.deployment_id = $1 and f.due and v.vertex_id = f.vertex_id
-                 and not (v.state = 'active' and v.goal = 'present' and n.state in ('up', 'virtual') and not n.rebuild)"#,
+                 and not (v.state = 'active' and v.goal = 'present' and n.state in ('up', 'virtual') and not n.rebuild
+                          and n.standing = 'in')"#,
         deployment.0
     )
     .execute(&mut *locked.tx)

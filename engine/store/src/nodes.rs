@@ -3,12 +3,14 @@
 mod adopt;
 mod facts;
 mod lost;
+mod stand;
 
 use std::time::Duration;
 
 use engine_core::document::{Object, differing};
-use engine_core::id::{DeploymentId, EngineId, NodeId};
+use engine_core::id::{DeploymentId, EngineId, NodeId, VertexId};
 use engine_core::settle::Cause;
+use engine_core::settle::commit::readers_of_node;
 use serde_json::{Value, json};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
@@ -16,10 +18,11 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{self, EVENTS, Revisions, WORK};
+use crate::pass::{self, EVENTS, Locked, Revision, Revisions, WORK};
 
 pub use adopt::{Adopted, Taken, adopt};
 pub use lost::{Lost, lose};
+pub use stand::stand;
 
 /// A node as whoever works on it, or reaches it, needs it.
 #[derive(Clone, Debug)]
@@ -305,6 +308,25 @@ async fn record(
 }
 
 /// Wakes who waits for a node, and who waits for a budget: in those it counts as long as it does not answer.
+/// The vertices on a node, and those that gather from it, choose or work among what stands there.
+async fn concerned(
+    locked: &mut Locked,
+    revision: &Revision,
+    node: NodeId,
+    name: &str,
+) -> Result<(Vec<VertexId>, Vec<VertexId>), StoreError> {
+    let on: Vec<Uuid> = sqlx::query_scalar!(
+        "select vertex_id from vertex where deployment_id = $1 and node_id = $2 and not gone",
+        locked.id.0,
+        node.0
+    )
+    .fetch_all(&mut *locked.tx)
+    .await
+    .map_err(doing("looking for what is on a node"))?;
+    let readers = locked.vertices_at(readers_of_node(&revision.graph, name)).await?;
+    Ok((on.into_iter().map(VertexId).collect(), readers))
+}
+
 async fn wake_waiting(tx: &mut PgConnection, deployment: Uuid, node: NodeId) -> Result<(), StoreError> {
     let failed = doing("waking who waits for a node");
     sqlx::query!(

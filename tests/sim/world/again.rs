@@ -1,5 +1,7 @@
 //! What fails is tried again by itself.
 
+use std::rc::Rc;
+
 use engine_core::graph::{Kind, Retry};
 use engine_core::id::VertexId;
 use engine_core::settle::Turn;
@@ -10,7 +12,7 @@ use super::World;
 impl World {
     /// All roles with work are tried so often.
     pub(crate) fn try_all(&mut self, attempts: i32) {
-        for role in self.graph.roles.values_mut().filter(|role| role.kind == Kind::Work) {
+        for role in Rc::make_mut(&mut self.graph).roles.values_mut().filter(|role| role.kind == Kind::Work) {
             role.retry = Some(Retry { attempts, backoff: 10 });
         }
     }
@@ -23,7 +25,7 @@ impl World {
         let due: Vec<VertexId> =
             self.vertices.values().filter(|vertex| vertex.retry_at == Some(next)).map(|vertex| vertex.id).collect();
         let hood = self.load(&due);
-        let graph = self.graph.clone();
+        let graph = Rc::clone(&self.graph);
         let mut turn = Turn::new(&graph, hood);
         for id in due {
             let failed = turn.hood.vertices[&id].phase.state == State::Failed;

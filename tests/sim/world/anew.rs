@@ -1,12 +1,14 @@
 //! Machines that are made anew, and what must be so afterwards.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use engine_core::document::Object;
 use engine_core::graph::{Kind, VIRTUAL};
 use engine_core::id::{NodeId, VertexId};
 use engine_core::settle::allowance::too_many;
 use engine_core::settle::commit::readers_of_facts;
+use engine_core::settle::hood::Standing;
 use engine_core::settle::judge::freeze;
 use engine_core::settle::{Turn, Vertex};
 use serde_json::Value;
@@ -18,6 +20,7 @@ impl World {
     pub(crate) fn redeploy(&mut self, whole: bool) {
         let some = if whole { 100 } else { 40 };
         let mut names: Vec<String> = self.graph.nodes.keys().cloned().collect();
+        names.retain(|name| self.stands(self.nodes[name]) != Standing::Lost);
         names.retain(|_| self.dice.chance(some));
         if !whole {
             // One more at a time, as long as there is room.
@@ -33,8 +36,7 @@ impl World {
             });
         }
         let nodes: BTreeSet<NodeId> = names.iter().map(|name| self.nodes[name]).collect();
-        self.change += 1;
-        self.applies.clear();
+        self.begin_change();
         for node in &nodes {
             *self.generations.entry(*node).or_default() += 1;
         }
@@ -57,7 +59,7 @@ impl World {
         for (role, node) in names.iter().flat_map(|name| readers_of_facts(&self.graph, name, &facts)) {
             readers.extend(self.at(&role, &node));
         }
-        let graph = self.graph.clone();
+        let graph = Rc::clone(&self.graph);
         let concerned: Vec<VertexId> = anew.iter().chain(&readers).copied().collect();
         let mut turn = Turn::new(&graph, self.load(&concerned));
         for id in anew {

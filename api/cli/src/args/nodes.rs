@@ -20,6 +20,21 @@ pub(crate) enum NodeCommand {
         /// Node documents; `-` is standard input.
         file: PathBuf,
     },
+    /// Put a node aside: nothing begins on it, it is out of gathers, and nobody waits for it until it is back in.
+    #[command(
+        after_help = "What runs there ends. It counts as out of service in every budget; where there was no room for that, you are told.\n\n\
+        Example:\n  plinth node aside blue-members-2"
+    )]
+    Aside {
+        /// Its name.
+        name: String,
+    },
+    /// Take a node back in that stood aside.
+    #[command(after_help = "Example:\n  plinth node in blue-members-2")]
+    In {
+        /// Its name.
+        name: String,
+    },
     /// Give up a node that a deployment uses: it is dead, and never comes back.
     #[command(
         after_help = "Nothing is removed from it, nobody waits for it, and who gathers from its role goes on without it.\n\

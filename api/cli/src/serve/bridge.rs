@@ -4,7 +4,7 @@ use api_server::control::{Control, Document};
 use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
-use engine_core::view::{Applied, ExecEvent, Moved, Refusal};
+use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Stood};
 use tokio::sync::mpsc;
 
 /// The engine's control, as the API asks for it.
@@ -55,6 +55,10 @@ impl Control for Bridge {
         by: &str,
     ) -> Result<Vec<String>, Refusal> {
         self.0.add_nodes(&document.text, &document.file, keys, by).await
+    }
+
+    async fn stand_node(&self, name: &str, aside: bool, by: &str) -> Result<Stood, Refusal> {
+        self.0.stand_node(name, aside, by).await
     }
 
     async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal> {

@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine_core::request::{AddNodesRequest, Page, Problem};
-use engine_core::view::{NodeRoleView, NodeView};
+use engine_core::request::{AddNodesRequest, Page, Problem, StandRequest};
+use engine_core::view::{NodeRoleView, NodeView, Stood};
 use engine_store::read;
 
 use super::deployments::Part;
@@ -83,6 +83,21 @@ pub(crate) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     app.control.remove_node(&name, removal.force, &by).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Puts a node aside, or takes it back in. Nothing begins on a node aside, it is out of gathers, and nobody waits for it.
+/// Budgets that have no room for it to be out of service are told; it is all the same.
+#[utoipa::path(post, path = "/nodes/{name}/standings", request_body = StandRequest, responses(
+    (status = 200, body = Stood),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,)))]
+pub(crate) async fn stand(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    By(by): By,
+    Body(request): Body<StandRequest>,
+) -> Result<Json<Stood>, ApiError> {
+    Ok(Json(app.control.stand_node(&name, request.aside, &by).await?))
 }
 
 /// Gives up a node that a deployment uses: it never comes back. Nothing is removed from it, and nobody waits for it.

@@ -107,6 +107,8 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     let keys = vec![NodeKey { node: "n1".to_owned(), key: "secret".to_owned() }];
     assert!(!format!("{keys:?}").contains("secret"));
     assert_eq!(client.add_nodes(document, keys).await.unwrap(), ["n1"]);
+    assert_eq!(client.stand_node("g-1", true).await.unwrap().beyond, ["etcd"]);
+    assert_eq!(client.stand_node("g-1", false).await.unwrap().beyond, [""; 0]);
     assert_eq!(client.lose_node("g-1").await.unwrap_err().code(), "node-unused");
     assert_eq!(client.remove_node("g-1", true).await.unwrap_err().code(), "node-in-use");
     let request = ExecRequest { nodes: vec!["a".into(), "b".into()], command: vec!["true".into()], seconds: 5 };
@@ -134,6 +136,8 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     Approve blue g-1/app by ann
     check blue app by ann
     add nodes of blue.yaml with keys for ["n1"] by ann
+    node g-1 aside by ann
+    node g-1 in by ann
     lose node g-1 by ann
     remove node g-1 by ann by force
     exec ["true"] on ["a", "b"] for 5 s

@@ -12,7 +12,7 @@ use engine_core::plan::dry_run::DryRun;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
 use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
 use engine_core::testing::{Fixture, catalog};
-use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind};
+use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind, Stood};
 use engine_store::testing::Database;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -135,6 +135,11 @@ impl Control for Recorder {
         let names: Vec<String> = keys.iter().map(|(name, _)| name.clone()).collect();
         self.record(format!("add nodes of {} with keys for {names:?} by {by}", document.file));
         Ok(names)
+    }
+
+    async fn stand_node(&self, name: &str, aside: bool, by: &str) -> Result<Stood, Refusal> {
+        self.record(format!("node {name} {} by {by}", if aside { "aside" } else { "in" }));
+        Ok(Stood { beyond: if aside { vec!["etcd".to_owned()] } else { Vec::new() } })
     }
 
     async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal> {

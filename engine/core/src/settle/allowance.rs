@@ -140,6 +140,16 @@ pub fn too_many(graph: &Graph, hood: &Hood, nodes: &BTreeSet<NodeId>) -> Option<
     graph.budgets.keys().find(takes_out).cloned()
 }
 
+/// Budgets that have no room for this node to be taken out of service by a person, who may do it all the same.
+pub fn beyond(graph: &Graph, hood: &Hood, node: NodeId) -> Vec<String> {
+    let nothing = Allowance::default();
+    let exceeded = |name: &&String| {
+        let allowance = hood.budgets.get(*name).unwrap_or(&nothing);
+        serves(graph, hood, name, node) && !allowance.has(node) && allowance.room(graph, name) == 0
+    };
+    graph.budgets.keys().filter(exceeded).cloned().collect()
+}
+
 /// What a node that holds of a budget is to hold from now on.
 pub(super) fn recount(graph: &Graph, hood: &Hood, budget: &str, node: NodeId, token: Token) -> Option<Token> {
     let of = graph.roles.values().filter(|role| role.takes.contains(budget));
@@ -147,7 +157,9 @@ pub(super) fn recount(graph: &Graph, hood: &Hood, budget: &str, node: NodeId, to
         of.filter_map(|role| hood.at(&role.name, node)).filter(|vertex| !vertex.is_gone()).collect();
     let failed = vertices.iter().any(|vertex| vertex.phase.state == State::Failed);
     let goes_on = vertices.iter().any(|vertex| goes_on(hood, vertex));
-    (failed || goes_on).then_some(Token { failed, ..token })
+    // What failed on a node that stands aside is out of service as the node is, and keeps nobody else.
+    let counts = failed && hood.standing(node) != Standing::Aside;
+    (failed || goes_on).then_some(Token { failed: counts, ..token })
 }
 
 /// Runs, or will without waiting for another node.

@@ -146,19 +146,28 @@ pub struct Tally {
     pub leaving: i64,
     /// Present and active.
     pub active: i64,
+    /// Present and stale, and no reader waits for it, for its node stands aside. Leavers that it reads wait.
+    pub unawaited: i64,
 }
 
 impl Tally {
-    /// What one vertex counts for.
-    pub fn of(phase: Phase) -> Self {
+    /// What one vertex counts for, on a node of this standing.
+    pub fn of(phase: Phase, standing: Standing) -> Self {
         let present = phase.goal == Goal::Present;
+        let counts = present && standing != Standing::Aside;
         let count = |yes: bool| i64::from(yes);
         Self {
-            stale: count(phase.holds_readers()),
-            failed: count(present && phase.state == State::Failed),
+            stale: count(counts && phase.holds_readers()),
+            failed: count(counts && phase.state == State::Failed),
             leaving: count(!present && phase.state != State::Gone),
-            active: count(present && phase.state == State::Active),
+            active: count(counts && phase.state == State::Active),
+            unawaited: count(present && !counts && phase.is_stale()),
         }
+    }
+
+    /// How many are present and stale, whether readers wait for them or not.
+    pub fn unsettled(&self) -> i64 {
+        self.stale + self.unawaited
     }
 
     /// Adds what a vertex counts for after a move and takes away what it counted for before.
@@ -167,6 +176,7 @@ impl Tally {
         self.failed += after.failed - before.failed;
         self.leaving += after.leaving - before.leaving;
         self.active += after.active - before.active;
+        self.unawaited += after.unawaited - before.unawaited;
     }
 
     /// Nothing counted?
@@ -249,6 +259,11 @@ impl Hood {
     /// The vertex of a role on the virtual node.
     pub fn on_virtual(&self, role: &str) -> Option<&Vertex> {
         self.at(role, self.virtual_node?)
+    }
+
+    /// The standing of a node, as far as it is loaded.
+    pub fn standing(&self, node: NodeId) -> Standing {
+        self.nodes.get(&node).map(|node| node.standing).unwrap_or_default()
     }
 
     /// The tally of a role.

@@ -158,8 +158,11 @@ fn unseen_choice(hood: &Hood, role: &GraphRole) -> Option<NodeName> {
     let read = role.inputs.values().flat_map(|input| chooser(&input.source));
     read.chain(role.above.chosen.keys()).find_map(|helper| {
         let name = hood.on_virtual(helper)?.outputs.get("node")?.as_str()?;
-        let loaded = hood.nodes.values().any(|node| node.name == name && hood.is_whole(node.id));
-        (!loaded).then(|| name.to_owned())
+        match hood.nodes.values().find(|node| node.name == name) {
+            Some(node) => (!hood.is_whole(node.id)).then(|| name.to_owned()),
+            // It is lost, and its chooser will choose anew.
+            None => (!hood.all_nodes).then(|| name.to_owned()),
+        }
     })
 }
 
@@ -190,7 +193,7 @@ fn above(hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Option<Cause> {
 }
 
 pub(super) fn stale_at(hood: &Hood, role: &str, node: NodeId) -> Option<Cause> {
-    if hood.tally(role).stale == 0 {
+    if hood.tally(role).unsettled() == 0 {
         return None;
     }
     hood.at(role, node).filter(|vertex| vertex.phase.holds_readers()).map(|vertex| Cause::Vertex { vertex: vertex.id })
@@ -218,8 +221,9 @@ fn before(hood: &Hood, vertex: &Vertex, role: &GraphRole) -> Option<Cause> {
     })
 }
 
-/// Will this stale vertex come to rest without anybody's help?
-pub(super) fn moves(hood: &Hood, vertex: &Vertex) -> bool {
+/// Will this stale vertex come to rest without anybody's help? Through the key of a role only failures of that role
+/// itself are seen: what holds its instances on other nodes is not loaded.
+pub fn moves(hood: &Hood, vertex: &Vertex) -> bool {
     let mut at = vertex;
     let mut seen = BTreeSet::new();
     loop {
@@ -233,11 +237,21 @@ pub(super) fn moves(hood: &Hood, vertex: &Vertex) -> bool {
             },
             Some(Cause::Role { role }) => return hood.tally(role).failed == 0,
             Some(Cause::Paused | Cause::Node { .. } | Cause::Approval { .. } | Cause::Import { .. }) => return false,
-            // Whoever holds of the budget may be failed, but then nothing of what it preceded is urgent either.
+            // Whoever holds of the budget may be failed, but then nothing of what it preceded is urgent either. Nor does
+            // it move if it waits for nodes that stand aside or do not answer.
             Some(Cause::Budget { budget } | Cause::Member { budget }) => {
-                return hood.budgets.get(budget).is_none_or(|allowance| allowance.held.values().all(|by| !by.failed));
+                let Some(allowance) = hood.budgets.get(budget) else { return true };
+                let takes_part = |node: &NodeId| {
+                    hood.nodes.get(node).is_some_and(|node| node.ready && node.standing == Standing::In)
+                };
+                return allowance.held.values().all(|by| !by.failed)
+                    && (!allowance.held.is_empty() || allowance.down.iter().any(takes_part));
             }
-            Some(Cause::Leaving { .. } | Cause::NoneActive { .. }) | None => return true,
+            Some(Cause::NoneActive { role }) => {
+                let tally = hood.tally(role);
+                return tally.stale > 0 && tally.failed == 0;
+            }
+            Some(Cause::Leaving { .. }) | None => return true,
         }
     }
 }

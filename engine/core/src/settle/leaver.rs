@@ -72,7 +72,7 @@ fn reader(graph: &Graph, hood: &Hood, leaver: &Vertex) -> Option<Cause> {
             } else if hood.tally(&child.name).leaving > 0 {
                 Some(Cause::Leaving { role: child.name.clone() })
             } else {
-                stale_anywhere(hood, &child.name)
+                unsettled_anywhere(hood, &child.name)
             };
             if held.is_some() {
                 return held;
@@ -84,6 +84,12 @@ fn reader(graph: &Graph, hood: &Hood, leaver: &Vertex) -> Option<Cause> {
         }
     }
     None
+}
+
+/// Somebody who stays and was not judged without the leaver yet, also where nobody else waits for him.
+fn unsettled_anywhere(hood: &Hood, role: &str) -> Option<Cause> {
+    let waits = || (hood.tally(role).unawaited > 0).then(|| Cause::Role { role: role.to_owned() });
+    stale_anywhere(hood, role).or_else(waits)
 }
 
 /// A chooser that has not chosen anew yet. It has no edge from the role that it chooses from; who reads its choice is

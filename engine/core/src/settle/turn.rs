@@ -7,6 +7,7 @@ mod again;
 mod budgets;
 mod records;
 mod redeploy;
+mod stand;
 mod touch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -195,6 +196,8 @@ impl<'g> Turn<'g> {
     fn hold(&mut self, id: VertexId, cause: Cause) {
         let vertex = self.vertex(id);
         if vertex.cause.as_ref() == Some(&cause) && vertex.phase.state == State::Blocked {
+            // What holds it may have stopped moving, and so does this then.
+            self.let_go(id);
             return;
         }
         let key = cause.to_string();
@@ -206,9 +209,22 @@ impl<'g> Turn<'g> {
 
     /// Those who only wait for what moves must look again when this vertex stopped moving.
     fn let_go(&mut self, id: VertexId) {
-        if self.any_soft && !moves(&self.hood, &self.hood.vertices[&id]) {
+        let vertex = &self.hood.vertices[&id];
+        if self.any_soft && !moves(&self.hood, vertex) {
+            let (failed, role) = (vertex.phase.state == State::Failed, vertex.role.clone());
             self.wake_key(&Cause::Before { vertex: id });
             self.wake_key(&Cause::Vertex { vertex: id });
+            if failed {
+                self.stops(&role);
+            }
+        }
+    }
+
+    /// Instances of a role failed, or are waited for no more.
+    fn stops(&mut self, role: &str) {
+        if self.any_soft {
+            self.wake_key(&Cause::Role { role: role.to_owned() });
+            self.wake_key(&Cause::NoneActive { role: role.to_owned() });
         }
     }
 
@@ -436,8 +452,9 @@ impl<'g> Turn<'g> {
             // Nobody loads it again who could take this back.
             vertex.wake = false;
         }
-        let role = vertex.role.clone();
-        let (was, is) = (Tally::of(before), Tally::of(after));
+        let (role, node) = (vertex.role.clone(), vertex.node);
+        let standing = self.hood.standing(node);
+        let (was, is) = (Tally::of(before, standing), Tally::of(after, standing));
         self.hood.tallies.entry(role.clone()).or_default().shift(was, is);
         self.written.tallies.entry(role.clone()).or_default().shift(was, is);
         if before.state != after.state || before.goal != after.goal {

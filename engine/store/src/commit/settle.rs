@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{Locked, Revision};
+use crate::pass::{self, Locked, Revision};
 
 /// Vertices made in one turn, roughly: what is held in memory at once.
 const AT_ONCE: usize = 20_000;
@@ -105,6 +105,11 @@ async fn create<'c>(
     let mut hood = Hood::default();
     if judged {
         locked.begin(&mut hood).await?;
+    } else {
+        // What stands aside is not waited for from the beginning.
+        let ids: Vec<Uuid> = nodes.iter().map(|(node, ..)| node.0).collect();
+        let views = pass::load_nodes(&mut locked.tx, locked.id, locked.virtual_node, Some(&ids)).await?;
+        hood.nodes.extend(views.into_iter().map(|view| (view.id, view)));
     }
     let mut ids = Vec::new();
     for (node, name, roles) in nodes {

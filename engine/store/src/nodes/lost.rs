@@ -2,13 +2,11 @@
 
 use engine_core::id::{DeploymentId, NodeId, VertexId};
 use engine_core::settle::Turn;
-use engine_core::settle::commit::readers_of_node;
 use engine_core::state::Event;
 use serde_json::json;
 use sqlx::PgPool;
-use uuid::Uuid;
 
-use super::{event, wake_waiting};
+use super::{concerned, event, wake_waiting};
 use crate::StoreError;
 use crate::error::doing;
 use crate::pass::{self, EVENTS, Revisions};
@@ -39,6 +37,12 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     let Some(deployment) = found.deployment_id else { return Ok(Lost::Unused) };
     let Some(mut locked) = pass::lock(pool, DeploymentId(deployment)).await? else { return Ok(Lost::Unused) };
     let node = NodeId(found.node_id);
+    let revision = locked.revision(known).await?;
+    let (gone, readers) = concerned(&mut locked, &revision, node, name).await?;
+    locked.next_change().await?;
+    let all: Vec<VertexId> = gone.iter().chain(&readers).copied().collect();
+    // Seen as the node stood until now: so its vertices are counted.
+    let mut turn = Turn::new(&revision.graph, locked.hood(&all, &revision.graph).await?);
     // Nobody speaks to it any more; a machine of our own is still to be taken away.
     let row = sqlx::query!(
         r#"update node set standing = 'lost', group_name = null, engine_id = null, next_try_at = null, tries = 0,
@@ -56,20 +60,6 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     let Some(row) = row else { return Ok(Lost::Unknown) };
     let detail = json!({"node": name, "to": row.state, "standing": "lost"});
     event(&mut locked.tx, "node.lost", Some(deployment), node, by, detail).await?;
-    let revision = locked.revision(known).await?;
-    let gone: Vec<Uuid> = sqlx::query_scalar!(
-        "select vertex_id from vertex where deployment_id = $1 and node_id = $2 and not gone",
-        deployment,
-        found.node_id
-    )
-    .fetch_all(&mut *locked.tx)
-    .await
-    .map_err(&failed)?;
-    let readers = locked.vertices_at(readers_of_node(&revision.graph, name)).await?;
-    locked.next_change().await?;
-    let gone: Vec<VertexId> = gone.into_iter().map(VertexId).collect();
-    let all: Vec<VertexId> = gone.iter().chain(&readers).copied().collect();
-    let mut turn = Turn::new(&revision.graph, locked.hood(&all, &revision.graph).await?);
     let why = json!({"lost": name, "by": by});
     for id in &gone {
         if let Err(illegal) = turn.event(*id, Event::Lost, locked.change, why.clone()) {

@@ -161,12 +161,14 @@ impl Locked {
     }
 
     async fn tallies(&mut self) -> Result<HashMap<RoleName, Tally>, StoreError> {
-        let rows =
-            sqlx::query!("select role, stale, failed, leaving, active from tally where deployment_id = $1", self.id.0)
-                .fetch_all(&mut *self.tx)
-                .await
-                .map_err(doing("loading tallies"))?;
-        let tally = |stale, failed, leaving, active| Tally { stale, failed, leaving, active };
-        Ok(rows.into_iter().map(|r| (r.role, tally(r.stale, r.failed, r.leaving, r.active))).collect())
+        let rows = sqlx::query!(
+            "select role, stale, failed, leaving, active, unawaited from tally where deployment_id = $1",
+            self.id.0
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(doing("loading tallies"))?;
+        let tally = |stale, failed, leaving, active, unawaited| Tally { stale, failed, leaving, active, unawaited };
+        Ok(rows.into_iter().map(|r| (r.role, tally(r.stale, r.failed, r.leaving, r.active, r.unawaited))).collect())
     }
 }

@@ -180,17 +180,19 @@ impl Locked {
         let roles: Vec<&str> = tallies.keys().map(String::as_str).collect();
         let count = |of: fn(&Tally) -> i64| tallies.values().map(of).collect::<Vec<i64>>();
         sqlx::query!(
-            "insert into tally as t (deployment_id, role, stale, failed, leaving, active)
-             select $1, u.* from unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) as u
+            "insert into tally as t (deployment_id, role, stale, failed, leaving, active, unawaited)
+             select $1, u.* from unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) as u
              on conflict (deployment_id, role) do update set
                  stale = t.stale + excluded.stale, failed = t.failed + excluded.failed,
-                 leaving = t.leaving + excluded.leaving, active = t.active + excluded.active",
+                 leaving = t.leaving + excluded.leaving, active = t.active + excluded.active,
+                 unawaited = t.unawaited + excluded.unawaited",
             self.id.0,
             &roles as &[&str],
             &count(|tally| tally.stale),
             &count(|tally| tally.failed),
             &count(|tally| tally.leaving),
-            &count(|tally| tally.active)
+            &count(|tally| tally.active),
+            &count(|tally| tally.unawaited)
         )
         .execute(&mut *self.tx)
         .await

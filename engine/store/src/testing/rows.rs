@@ -14,11 +14,11 @@ use super::Database;
 /// The tallies of all deployments, counted anew.
 const TALLIES: &str = "
     delete from tally;
-    insert into tally (deployment_id, role, stale, failed, leaving, active)
+    insert into tally (deployment_id, role, stale, failed, leaving, active, unawaited)
     select deployment_id, role, count(*) filter (where goal = 'present' and since is not null),
            count(*) filter (where goal = 'present' and state = 'failed'),
            count(*) filter (where goal = 'absent' and state <> 'gone'),
-           count(*) filter (where goal = 'present' and state = 'active')
+           count(*) filter (where goal = 'present' and state = 'active'), 0
     from vertex group by deployment_id, role";
 
 const DEPLOYMENT: &str = "

@@ -73,6 +73,16 @@ impl Turn<'_> {
             if room > 0 {
                 self.written.free.insert(Cause::Budget { budget: name.clone() }.to_string(), room);
             }
+            // Who waits softly for those that wait for this budget waits for what moves, which they do no more.
+            let fails = |token: Option<&Token>| token.is_some_and(|token| token.failed);
+            let newly = self.hood.budgets[&name]
+                .held
+                .iter()
+                .any(|(node, token)| token.failed && !fails(self.tokens.get(&(name.clone(), *node))));
+            if self.any_soft && newly {
+                self.written.wake.insert(Cause::Budget { budget: name.clone() }.to_string());
+                self.written.wake.insert(Cause::Member { budget: name.clone() }.to_string());
+            }
             // Also where there is no room: it waits for that then.
             if !changing {
                 self.written.free.insert(Cause::Member { budget: name }.to_string(), 1);
