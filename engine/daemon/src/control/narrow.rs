@@ -56,7 +56,7 @@ pub(super) async fn look(
     let doc = &read.doc;
     let refused = |findings: Vec<Diagnostic>| Not::Refused(Refusal::findings(read.place(findings)));
     let Some(outline) = snapshot::outline(&shared.pool, &doc.deployment).await.map_err(store)? else {
-        return first(shared, read, workload).await;
+        return first(shared, read, workload, imports).await;
     };
     let before: DeploymentDoc = serde_json::from_value(outline.current.document.clone()).map_err(|_| Not::Narrow)?;
     if outline.current.state != "active" || !doc.moved.is_empty() || before.imports != doc.imports {
@@ -87,7 +87,12 @@ pub(super) async fn look(
 }
 
 /// The same for the first document of a deployment.
-async fn first(shared: &Shared, read: &ReadDeployment, workload: &WorkloadDoc) -> Result<Looked, Not> {
+async fn first(
+    shared: &Shared,
+    read: &ReadDeployment,
+    workload: &WorkloadDoc,
+    imports: &Imports,
+) -> Result<Looked, Not> {
     let doc = &read.doc;
     let refused = |findings: Vec<Diagnostic>| Not::Refused(Refusal::findings(read.place(findings)));
     let (groups, highest) = (BTreeMap::new(), BTreeMap::new());
@@ -95,7 +100,7 @@ async fn first(shared: &Shared, read: &ReadDeployment, workload: &WorkloadDoc) -
     let existing = known.iter().map(|(name, node)| (name.clone(), existing_node(node))).collect();
     let bound =
         bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &highest }).map_err(&refused)?;
-    let compiled = compiled(shared, doc, &compile_nodes(&bound, &known)).map_err(&refused)?;
+    let compiled = compiled(shared, doc, &compile_nodes(&bound, &known), imports).map_err(&refused)?;
     let snapshot = Snapshot { nodes: known, ..Snapshot::default() };
     Ok(Looked { snapshot, bound, compiled, reach: None, serving: BTreeSet::new() })
 }
