@@ -79,7 +79,7 @@ fn text(report: &Report) -> String {
         ),
     };
     let grown = report.growth.as_ref().map_or_else(String::new, |grown| {
-        let Growth { nodes, created, plan, commit, converge, rows_read, rows_written } = grown;
+        let Growth { nodes, created, plan, commit, converge, rows_read, rows_written, .. } = grown;
         format!(
             "{nodes} nodes more, {created} node roles\n\
              \x20 {plan:9.2} s   plan; with its commit {commit:.2} s\n\

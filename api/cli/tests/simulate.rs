@@ -45,6 +45,7 @@ fn a_node_more_costs_what_it_costs_however_large_the_fleet_is() {
         let report = simulate(&format!("--nodes {nodes} --layers 6 --grow 1"));
         assert_eq!(report["growth"]["created"], 6, "{report:#}");
         let rows = |name: &str| report["growth"][name].as_f64().expect("rows");
+        println!("{nodes} nodes: {}", report["growth"]);
         [rows("rows_read"), rows("rows_written")]
     });
     for (small, large) in small.into_iter().zip(large) {

@@ -206,8 +206,12 @@ async fn turn(
     let over: usize = ended.values().map(Vec::len).sum();
     let free = (shared.jobs + over).saturating_sub(runners.len());
     let capacity = Places { all: shared.jobs, free, sharing: jobs.sharing }.share(jobs.own, jobs.after);
-    let many_ready = is_full(&todo.ready);
-    let mut claimable = if capacity == 0 { Vec::new() } else { todo.ready };
+    // What comes after what is reported goes first, for that is at hand: nodes are gone through one after the other, and
+    // not all of them again and again.
+    let room = capacity.saturating_sub(reports.len());
+    let many_ready = is_full(&todo.ready) || todo.ready.len() > room;
+    let mut claimable = todo.ready;
+    claimable.truncate(room);
     if reports.is_empty() && todo.woken.is_empty() && claimable.is_empty() {
         locked.roll_back().await?;
         if known {

@@ -5,6 +5,7 @@
 
 mod fleet;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -119,6 +120,8 @@ pub struct Growth {
     pub rows_read: i64,
     /// Rows that it wrote.
     pub rows_written: i64,
+    /// Both by table.
+    pub tables: BTreeMap<String, [i64; 2]>,
 }
 
 /// Why a simulation did not end.
@@ -338,10 +341,11 @@ async fn grow(world: &World<'_>, more: u32, tell: &mut impl FnMut(&str)) -> Resu
     engine.stop().await;
     pool.close().await;
     let look = connect::connect(world.target, 1).await?;
-    let rows = measure::rows(&look).await?.since(mark);
+    let tables = measure::rows(&look).await?.since(&mark);
+    let [rows_read, rows_written] = [0, 1].map(|which| tables.values().map(|rows| rows[which]).sum());
     let converge = measure::last_converged(&look, &name).await?;
     look.close().await;
-    Ok(Growth { nodes: more, created, plan, commit, converge, rows_read: rows.read, rows_written: rows.written })
+    Ok(Growth { nodes: more, created, plan, commit, converge, rows_read, rows_written, tables })
 }
 
 async fn until_active(

@@ -1,5 +1,7 @@
 //! Figures of a database under load, for the fleet simulator.
 
+use std::collections::BTreeMap;
+
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
@@ -112,34 +114,34 @@ pub async fn counts(pool: &PgPool, deployment: &str) -> Result<(i64, i64, i64), 
     Ok((row.stale, row.failed, row.active))
 }
 
-/// Rows that were read and written since the database was made. Connections report theirs when they end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rows {
-    /// Rows of tables that were scanned, and entries of indexes.
-    pub read: i64,
-    /// Rows inserted, updated and deleted.
-    pub written: i64,
-}
+/// Rows that were read and written since the database was made, by table. Connections report theirs when they end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows(BTreeMap<String, [i64; 2]>);
 
 impl Rows {
-    /// What came since another look.
+    /// What came since another look: rows read, with entries of indexes, and rows inserted, updated and deleted.
     #[must_use]
-    pub fn since(self, before: Self) -> Self {
-        Self { read: self.read - before.read, written: self.written - before.written }
+    pub fn since(self, before: &Self) -> BTreeMap<String, [i64; 2]> {
+        let more = self.0.into_iter().map(|(table, [read, written])| {
+            let [read_before, written_before] = before.0.get(&table).copied().unwrap_or_default();
+            (table, [read - read_before, written - written_before])
+        });
+        more.filter(|(_, rows)| *rows != [0, 0]).collect()
     }
 }
 
 /// See [`Rows`].
 pub async fn rows(pool: &PgPool) -> Result<Rows, StoreError> {
-    sqlx::query_as!(
-        Rows,
-        r#"select (coalesce(sum(seq_tup_read), 0)
-                   + (select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes))::bigint as "read!",
-                  coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint as "written!" from pg_stat_user_tables"#
+    let rows = sqlx::query!(
+        r#"select relname as "table!",
+                  (seq_tup_read + (select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes i
+                                   where i.relid = t.relid))::bigint as "read!",
+                  n_tup_ins + n_tup_upd + n_tup_del as "written!" from pg_stat_user_tables t"#
     )
-    .fetch_one(pool)
+    .fetch_all(pool)
     .await
-    .map_err(doing("reading how many rows were read and written"))
+    .map_err(doing("reading how many rows were read and written"))?;
+    Ok(Rows(rows.into_iter().map(|row| (row.table, [row.read, row.written])).collect()))
 }
 
 /// Gathers the statistics by which Postgres plans, as it does by itself some time after much has changed.

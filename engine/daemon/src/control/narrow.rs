@@ -55,19 +55,15 @@ pub(super) async fn look(
 ) -> Result<Looked, Not> {
     let doc = &read.doc;
     let refused = |findings: Vec<Diagnostic>| Not::Refused(Refusal::findings(read.place(findings)));
-    let outline = snapshot::outline(&shared.pool, &doc.deployment).await.map_err(store)?.ok_or(Not::Narrow)?;
+    let Some(outline) = snapshot::outline(&shared.pool, &doc.deployment).await.map_err(store)? else {
+        return first(shared, read, workload, imports).await;
+    };
     let before: DeploymentDoc = serde_json::from_value(outline.current.document.clone()).map_err(|_| Not::Narrow)?;
     if outline.current.state != "active" || !doc.moved.is_empty() || before.imports != doc.imports {
         return Err(Not::Narrow);
     }
     let mut existing = bound_before(&outline, &before, doc);
-    let (mut unknown, made) = bound_anew(&outline, &before, doc, workload, &existing)?;
-    unknown.extend(made.iter().cloned());
-    let mut known = snapshot::nodes(&shared.pool, &unknown).await.map_err(store)?;
-    if made.iter().any(|name| known.contains_key(name)) {
-        // A name that we are about to give is there already.
-        return Err(Not::Narrow);
-    }
+    let mut known = bound_anew(shared, doc, workload, &existing, (&before.nodes, &outline.highest)).await?;
     existing.extend(known.iter().map(|(name, node)| (name.clone(), existing_node(node))));
     let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &outline.highest })
         .map_err(&refused)?;
@@ -90,6 +86,25 @@ pub(super) async fn look(
     Ok(Looked { snapshot, bound, compiled, reach: Some(reach), serving: outline.serving })
 }
 
+/// The same for the first document of a deployment.
+async fn first(
+    shared: &Shared,
+    read: &ReadDeployment,
+    workload: &WorkloadDoc,
+    imports: &Imports,
+) -> Result<Looked, Not> {
+    let doc = &read.doc;
+    let refused = |findings: Vec<Diagnostic>| Not::Refused(Refusal::findings(read.place(findings)));
+    let (groups, highest) = (BTreeMap::new(), BTreeMap::new());
+    let known = bound_anew(shared, doc, workload, &BTreeMap::new(), (&groups, &highest)).await?;
+    let existing = known.iter().map(|(name, node)| (name.clone(), existing_node(node))).collect();
+    let bound =
+        bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &highest }).map_err(&refused)?;
+    let compiled = compiled(shared, doc, &compile_nodes(&bound, &known), imports).map_err(&refused)?;
+    let snapshot = Snapshot { nodes: known, ..Snapshot::default() };
+    Ok(Looked { snapshot, bound, compiled, reach: None, serving: BTreeSet::new() })
+}
+
 /// Nodes that the committed revision binds, as binding has to know them.
 fn bound_before(outline: &Outline, before: &DeploymentDoc, doc: &DeploymentDoc) -> BTreeMap<NodeName, ExistingNode> {
     let node = |(name, node): (&NodeName, &GraphNode)| {
@@ -101,37 +116,40 @@ fn bound_before(outline: &Outline, before: &DeploymentDoc, doc: &DeploymentDoc) 
     outline.current.graph.nodes.iter().map(node).collect()
 }
 
-/// Names of nodes that the committed revision does not bind, and of those that are to be made.
-fn bound_anew(
-    outline: &Outline,
-    before: &DeploymentDoc,
+/// Nodes that are named and that the committed revision does not bind. `before`: its groups, and the highest index of
+/// each.
+async fn bound_anew(
+    shared: &Shared,
     doc: &DeploymentDoc,
     workload: &WorkloadDoc,
     existing: &BTreeMap<NodeName, ExistingNode>,
-) -> Result<(Vec<NodeName>, Vec<NodeName>), Not> {
-    let (mut taken, mut made) = (Vec::new(), Vec::new());
+    before: (&BTreeMap<String, BindNodes>, &BTreeMap<String, u32>),
+) -> Result<BTreeMap<NodeName, KnownNode>, Not> {
+    let (mut names, mut made): (Vec<NodeName>, Vec<NodeName>) = (Vec::new(), Vec::new());
     for (group, nodes) in &doc.nodes {
         match nodes {
             BindNodes::Select(_) => return Err(Not::Narrow),
-            BindNodes::Names(names) => {
+            BindNodes::Names(named) => {
                 let is_ours = |name: &&NodeName| existing.get(*name).is_some_and(|node| !node.lost);
-                taken.extend(names.iter().filter(|name| !is_ours(name)).cloned());
+                names.extend(named.iter().filter(|name| !is_ours(name)).cloned());
             }
             BindNodes::Create(create) => {
                 let is_kept =
                     |node: &&ExistingNode| !node.lost && node.used_by.as_ref().is_some_and(|(_, own)| own == group);
                 let kept = u32::try_from(existing.values().filter(is_kept).count()).unwrap_or(u32::MAX);
-                if kept > 0 && !matches!(before.nodes.get(group), Some(BindNodes::Create(_))) {
+                if kept > 0 && !matches!(before.0.get(group), Some(BindNodes::Create(_))) {
                     return Err(Not::Narrow);
                 }
-                let wanted = count(workload, group, create);
-                let highest = outline.highest.get(group).copied().unwrap_or(0);
-                let fresh = 1..=wanted.saturating_sub(kept);
+                let highest = before.1.get(group).copied().unwrap_or(0);
+                let fresh = 1..=count(workload, group, create).saturating_sub(kept);
                 made.extend(fresh.map(|index| format!("{}-{group}-{}", doc.deployment, highest + index)));
             }
         }
     }
-    Ok((taken, made))
+    names.extend(made.iter().cloned());
+    let known = snapshot::nodes(&shared.pool, &names).await.map_err(store)?;
+    // A name that we are about to give may be there already.
+    if made.iter().any(|name| known.contains_key(name)) { Err(Not::Narrow) } else { Ok(known) }
 }
 
 fn count(workload: &WorkloadDoc, group: &str, create: &CreateNodes) -> u32 {

@@ -301,20 +301,8 @@ fn is_same(current: &Current, document: &Value, graph: &Graph, contents: &BTreeM
 
 /// But for what is kept of roles that leave.
 fn is_same_graph(committed: &Graph, graph: &Graph) -> bool {
-    let Graph {
-        deployment,
-        workload,
-        nodes,
-        roles,
-        order,
-        budgets,
-        members,
-        founders,
-        policy,
-        exports,
-        parameters,
-        ..
-    } = graph;
+    let Graph { deployment, workload, nodes, roles, order, budgets, members, founders, .. } = graph;
+    let Graph { policy, exports, parameters, imports, dropped, .. } = graph;
     let wanted = |name: &&RoleName| roles.contains_key(*name);
     committed.deployment == *deployment
         && committed.workload == *workload
@@ -327,7 +315,8 @@ fn is_same_graph(committed: &Graph, graph: &Graph) -> bool {
         && committed.policy == *policy
         && committed.exports == *exports
         && committed.parameters == *parameters
-        && graph.dropped.is_empty()
+        && committed.imports == *imports
+        && dropped.is_empty()
 }
 
 fn expires_at(expires_in: Option<&str>) -> Option<OffsetDateTime> {
