@@ -299,6 +299,24 @@ impl<'a> PlanInput<'a> {
     }
 }
 
+/// What becomes of the instances of a role, as far as the change reaches. Parents come before their children.
+fn look_at<'a>(
+    reach: Option<&Reach>,
+    predictor: &mut predict::Predictor<'a>,
+    role: &'a GraphRole,
+) -> BTreeMap<&'a NodeName, Item> {
+    let Some(reach) = reach else {
+        return role.bound.iter().map(|node| (node, predictor.vertex(role, node))).collect();
+    };
+    let mut looked_at = BTreeMap::new();
+    for node in reach.looks_at(role) {
+        let predicted = reach.predicts(role, node);
+        let item = if predicted { predictor.vertex(role, node) } else { predictor.rests(role, node) };
+        looked_at.insert(node, item);
+    }
+    looked_at
+}
+
 /// What a commit of `desired` would do.
 pub fn diff(input: &PlanInput) -> Plan {
     let mut plan = Plan { deployment: input.desired.deployment.clone(), ..Plan::default() };
@@ -306,17 +324,7 @@ pub fn diff(input: &PlanInput) -> Plan {
     let lists_all = input.desired.vertex_count() <= MOST_LISTED;
     for name in &input.desired.order {
         let role = &input.desired.roles[name];
-        let mut looked_at = BTreeMap::new();
-        match input.reach {
-            None => looked_at.extend(role.bound.iter().map(|node| (node, predictor.vertex(role, node)))),
-            Some(reach) => {
-                for node in reach.looks_at(role) {
-                    let predicted = reach.predicts(role, node);
-                    let item = if predicted { predictor.vertex(role, node) } else { predictor.rests(role, node) };
-                    looked_at.insert(node, item);
-                }
-            }
-        }
+        let mut looked_at = look_at(input.reach, &mut predictor, role);
         if role.kind != Kind::Work {
             continue;
         }

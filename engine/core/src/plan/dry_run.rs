@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::predict::{Predictor, changed};
-use super::{Action, Cause, PlanInput};
+use super::{Action, Cause, PlanInput, look_at};
 use crate::document::{At, Object};
 use crate::graph::{Kind, NodeName, RoleName};
 use crate::view::DriftDiff;
@@ -58,8 +58,7 @@ pub fn foretell(input: &PlanInput) -> Vec<Foretold> {
     let mut all = Vec::new();
     for name in &input.desired.order {
         let role = &input.desired.roles[name];
-        for node in &role.bound {
-            let item = predictor.vertex(role, node);
+        for (node, item) in look_at(input.reach, &mut predictor, role) {
             if item.action != Action::ReRun || role.kind != Kind::Work || role.on_virtual {
                 continue;
             }
