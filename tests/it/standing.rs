@@ -51,8 +51,10 @@ fn document(size: u32) -> String {
 /// Whom a node role saw when it last ran, and how often it did.
 async fn seen(world: &World, status: &StatusView, wanted: &str) -> (Vec<String>, usize) {
     let role = status.node_roles.iter().find(|role| address(role) == wanted).expect("a node role");
-    let why =
-        read::why(world.database.pool(), "blue", &role.node, &role.role).await.expect("why").expect("a node role");
+    let why = read::why(world.database.pool(), "blue", &role.node, &role.role, None)
+        .await
+        .expect("why")
+        .expect("a node role");
     let seen = why.outputs["seen"].as_object().expect("what it saw");
     let jobs = read::jobs(world.database.pool(), role.id, 100).await.expect("jobs");
     (seen.values().map(|url| url.as_str().expect("text").to_owned()).collect(), jobs.len())
@@ -92,7 +94,8 @@ async fn a_node_aside_is_missed_by_nobody_and_comes_back() {
     };
     let status = world.until("blue", held).await;
     assert_eq!(status.deployment.health, Health::Converging);
-    let why = read::why(world.database.pool(), "blue", "blue-all-2", "app").await.expect("why").expect("a node role");
+    let why =
+        read::why(world.database.pool(), "blue", "blue-all-2", "app", None).await.expect("why").expect("a node role");
     assert!(format!("{why:?}").contains("service"), "{why:#?}");
     // One more aside is more than the budget has room for: it is told, and done.
     assert_eq!(control.stand_node("blue-all-3", true, "ann").await.expect("aside").beyond, ["service"]);

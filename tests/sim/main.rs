@@ -24,7 +24,7 @@ fn histories(each: impl Fn(u64)) {
         each(seed);
         return;
     }
-    for seed in 0..number("PLINTH_HISTORIES").unwrap_or(300) {
+    for seed in 0..number("PLINTH_HISTORIES").unwrap_or(150) {
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| each(seed)));
         assert!(run.is_ok(), "seed {seed} failed: replay it with PLINTH_SEED={seed}");
     }

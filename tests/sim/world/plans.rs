@@ -85,6 +85,7 @@ impl World {
             imports: &imports,
             moved: &fixture.document.moved,
             anew: &anew,
+            reach: None,
             seal: &seal,
         }))
     }
