@@ -139,6 +139,8 @@ create table vertex (
     rebound       boolean not null,
     applying      boolean not null,
     started       boolean not null,
+    -- A failure that a person accepts until the next change.
+    accepted      boolean not null default false,
     since         bigint,
     -- Key of the one thing that holds it: cause and wake-up are one column.
     cause         text,
@@ -211,7 +213,7 @@ create table tally (
     failed        bigint not null,
     leaving       bigint not null,
     active        bigint not null,
-    -- Stale on a node that stands aside: no reader waits, leavers do.
+    -- Stale on a node that stands aside, or failed and accepted: no reader waits, leavers do.
     unawaited     bigint not null default 0,
     primary key (deployment_id, role)
 );

@@ -1,4 +1,4 @@
-//! Nodes that stand aside, on simulated nodes: nothing begins there, nobody waits, and all is well when they come back.
+//! Nodes that stand aside and failures that are accepted, on simulated nodes: nobody waits for them.
 
 use engine_core::request::Ask;
 use engine_core::settle::hood::Standing;
@@ -135,5 +135,46 @@ async fn a_change_goes_through_without_a_node_aside_and_nothing_of_it_runs_there
     let counted = "do $$ begin if exists (select from tally where stale + failed + leaving + unawaited <> 0) then
                    raise exception 'something is counted of which there is nothing'; end if; end $$";
     world.database.run(counted).await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_is_accepted_holds_nobody_until_its_next_change() {
+    let world = World::new(&APART).await;
+    let engine = world.engine().await;
+    let control = engine.control();
+    control.apply(&document(1), "f", &[], "test").await.expect("applied");
+    world.until_active("blue").await;
+    assert!(control.ask(Ask::Accept, "blue", None, "ann").await.expect("nothing failed").node_roles.is_empty());
+    let fails = "update node set options = '{\"script\": {\"app\": {\"outcome\": {\"fail\": {\"code\": \"step-failed\", \"message\": \"broken\"}}}}}' where name = 'blue-all-1'";
+    world.database.run(fails).await;
+    control.apply(&document(2), "f", &[], "test").await.expect("applied");
+    let failed = |s: &StatusView| {
+        let app = s.node_roles.iter().find(|role| address(role) == "blue-all-1/app").expect("a node role");
+        app.state == State::Failed && s.node_roles.iter().any(|role| role.cause.is_some())
+    };
+    world.until("blue", failed).await;
+
+    // It goes on with what it last succeeded with: the others, and who reads them.
+    let taken = control.ask(Ask::Accept, "blue", Some("blue-all-1/app"), "ann").await.expect("accepted");
+    assert_eq!(taken.node_roles, ["blue-all-1/app"]);
+    // It is still told as failed.
+    let others = |s: &StatusView| {
+        s.node_roles.iter().all(|role| role.state == State::Active || address(role) == "blue-all-1/app")
+            && s.deployment.health == Health::Failed
+    };
+    let status = world.until("blue", others).await;
+    let mixed = ["http://blue-all-1/1", "http://blue-all-2/2", "http://blue-all-3/2"];
+    assert_eq!(seen(&world, &status, "deployment/head").await.0, mixed);
+    let again = control.ask(Ask::Accept, "blue", None, "ann").await.expect("it is accepted");
+    assert!(again.node_roles.is_empty(), "{again:?}");
+
+    // The next change ends that.
+    world.database.run("update node set options = '{}' where name = 'blue-all-1'").await;
+    control.apply(&document(3), "f", &[], "test").await.expect("applied");
+    let all = |s: &StatusView| s.node_roles.iter().all(|role| role.state == State::Active);
+    let status = world.until("blue", |s| s.deployment.health == Health::Active && all(s)).await;
+    let new = ["http://blue-all-1/3", "http://blue-all-2/3", "http://blue-all-3/3"];
+    assert_eq!(seen(&world, &status, "deployment/head").await.0, new);
     engine.stop().await;
 }

@@ -89,7 +89,7 @@ impl World {
 
     /// Nodes that are out of service already, by budget: something of it runs there or is failed.
     pub(crate) fn busy(&self) -> BTreeSet<(String, NodeId)> {
-        let works = |vertex: &&Vertex| matches!(vertex.phase.state, State::Running | State::Failed);
+        let works = |vertex: &&Vertex| is_out(vertex);
         let of = |budget: &String| {
             let nodes = self.disruptors(budget).filter(works).map(|vertex| (budget.clone(), vertex.node));
             nodes.collect::<Vec<_>>()
@@ -158,9 +158,14 @@ impl World {
 
     /// What is made anew is out of service by a person's decision, for which there was room; it is not counted here.
     fn is_out(&self, vertex: &Vertex, budget: &str) -> bool {
-        let works = matches!(vertex.phase.state, State::Running | State::Failed);
+        let works = is_out(vertex);
         let stays = |v: &Vertex| v.node == vertex.node && v.serving && v.phase.goal == Goal::Present;
         let anew = |v: &Vertex| v.node == vertex.node && v.anew && v.phase.goal == Goal::Present;
         works && vertex.serving && self.disruptors(budget).any(stays) && !self.disruptors(budget).any(anew)
     }
+}
+
+/// A job of it runs, or it failed and nobody accepted that.
+fn is_out(vertex: &Vertex) -> bool {
+    matches!(vertex.phase.state, State::Running | State::Failed) && !vertex.phase.accepted
 }

@@ -60,7 +60,7 @@ impl Story {
 
     fn something(&mut self) {
         let world = &mut self.world;
-        match world.dice.below(12) {
+        match world.dice.below(13) {
             0..4 => self.change(),
             4 => drop(world.change_a_value()),
             5 | 6 => drop(world.some_node(Standing::In).map(|name| world.stand(&name, Standing::Aside))),
@@ -72,6 +72,7 @@ impl Story {
             }
             9 => drop(world.approve(60)),
             10 => world.retry(50),
+            11 => world.accept(50),
             _ => world.redeploy(false),
         }
     }

@@ -263,6 +263,9 @@ pub(crate) enum Command {
     /// Allow what waits for an approval, as it is now.
     #[command(after_help = "Examples:\n  plinth approve blue\n  plinth approve blue blue-members-1/etcd")]
     Approve(Move),
+    /// Take what failed as it last succeeded, until its next change: it holds nobody back.
+    #[command(after_help = "Example:\n  plinth accept blue blue-members-1/etcd")]
+    Accept(Move),
     /// Print what happened.
     #[command(after_help = "Examples:\n  plinth events --limit 20\n  plinth events --deployment blue --follow -o json")]
     Events {

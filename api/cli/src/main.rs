@@ -103,6 +103,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Resume(what) => moves::ask(context, Ask::Resume, &what).await,
         Command::Cancel(what) => moves::ask(context, Ask::Cancel, &what).await,
         Command::Approve(what) => moves::ask(context, Ask::Approve, &what).await,
+        Command::Accept(what) => moves::ask(context, Ask::Accept, &what).await,
         Command::Events { follow, deployment, limit } => {
             follow::events(context, follow, deployment.as_deref(), limit).await
         }

@@ -1,4 +1,4 @@
-//! `plinth retry`, `pause`, `resume`, `cancel` and `approve`.
+//! `plinth retry`, `pause`, `resume`, `cancel`, `approve` and `accept`.
 
 use std::process::ExitCode;
 
@@ -19,12 +19,14 @@ pub(crate) async fn ask(context: &Context, ask: Ask, what: &Move) -> Result<Exit
         Ask::Resume => "resumed",
         Ask::Cancel => "cancelled",
         Ask::Approve => "approved",
+        Ask::Accept => "accepted",
     };
     let text = || match (moved.node_roles.is_empty(), ask) {
         (true, Ask::Pause | Ask::Resume) => format!("{name} {word}\n"),
         (true, Ask::Retry) => "nothing has failed\n".to_owned(),
         (true, Ask::Cancel) => "nothing runs\n".to_owned(),
         (true, Ask::Approve) => "nothing waits for an approval\n".to_owned(),
+        (true, Ask::Accept) => "nothing has failed that succeeded before\n".to_owned(),
         (false, _) => moved.node_roles.iter().map(|place| format!("{place} {word}\n")).collect(),
     };
     context.print(&moved, || moved.node_roles.clone(), text)?;

@@ -52,6 +52,8 @@ pub enum Ask {
     Cancel,
     /// Allow what waits for an approval, as it is now; if it changes, it asks again.
     Approve,
+    /// Take what failed as it last succeeded, until its next change: it holds nobody back.
+    Accept,
 }
 
 /// Asks for something to be done to one node role, or to all that it can be done to.

@@ -86,6 +86,8 @@ pub struct Phase {
     pub applying: bool,
     /// Some job of it was started once.
     pub started: bool,
+    /// It failed, and a person takes what its last success made for good until its next change.
+    pub accepted: bool,
 }
 
 impl Phase {
@@ -98,6 +100,7 @@ impl Phase {
         rebound: false,
         applying: false,
         started: false,
+        accepted: false,
     };
 
     /// Is something to be done, in either direction?
@@ -105,9 +108,10 @@ impl Phase {
         self.state.is_stale()
     }
 
-    /// Does it hold back readers of its outputs? A leaver does not: it is out of their sight.
+    /// Does it hold back readers of its outputs? A leaver does not: it is out of their sight. Nor does a failure that a
+    /// person accepts.
     pub fn holds_readers(self) -> bool {
-        self.goal == Goal::Present && self.is_stale()
+        self.goal == Goal::Present && self.is_stale() && !self.accepted
     }
 
     fn to(self, state: State) -> Self {
@@ -143,6 +147,8 @@ pub enum Event {
     Bind,
     /// Its node is lost: no job can ever run there.
     Lost,
+    /// A person takes what its last success made for good, although it failed since.
+    Accept,
 }
 
 impl Event {
@@ -161,12 +167,13 @@ impl Event {
             Self::Unbind => "unbind",
             Self::Bind => "bind",
             Self::Lost => "lost",
+            Self::Accept => "accept",
         }
     }
 }
 
 /// All events, in the order of the table.
-pub const EVENTS: [Event; 12] = [
+pub const EVENTS: [Event; 13] = [
     Event::Touch,
     Event::Hold,
     Event::Same,
@@ -179,6 +186,7 @@ pub const EVENTS: [Event; 12] = [
     Event::Unbind,
     Event::Bind,
     Event::Lost,
+    Event::Accept,
 ];
 
 /// The event is not possible in this state. A bug, or a report that came too late; never a change.
@@ -200,7 +208,9 @@ pub fn next(phase: Phase, event: Event) -> Result<Phase, Illegal> {
         Goal::Present => present(phase, event),
         Goal::Absent => absent(phase, event),
     };
-    moved.ok_or(Illegal { phase, event })
+    // What is accepted is this failure, and no other.
+    let accepted = |moved: &Phase| moved.state == State::Failed && moved.goal == Goal::Present && moved.accepted;
+    moved.map(|moved| Phase { accepted: accepted(&moved), ..moved }).ok_or(Illegal { phase, event })
 }
 
 fn present(phase: Phase, event: Event) -> Option<Phase> {
@@ -228,7 +238,7 @@ fn present(phase: Phase, event: Event) -> Option<Phase> {
             E::Unbind if phase.started => leaving.to(S::Blocked),
             E::Unbind | E::Lost => leaving.to(S::Gone),
             E::Bind => phase,
-            E::Claim | E::Done | E::Fail => return None,
+            E::Claim | E::Done | E::Fail | E::Accept => return None,
         },
         S::Running => match event {
             E::Touch => Phase { touched: true, ..phase },
@@ -251,6 +261,7 @@ fn present(phase: Phase, event: Event) -> Option<Phase> {
             E::Unbind if phase.started || phase.state == S::Active => leaving.to(S::Blocked),
             E::Unbind | E::Lost => leaving.to(S::Gone),
             E::Bind => phase,
+            E::Accept if phase.state == S::Failed => Phase { accepted: true, ..phase },
             _ => return None,
         },
         S::Gone => match event {
@@ -327,6 +338,7 @@ mod tests {
                         (moved.armed, " a"),
                         (moved.touched, " touched"),
                         (moved.rebound, " rebound"),
+                        (moved.accepted, " accepted"),
                     ] {
                         if set {
                             flags += flag;
@@ -349,7 +361,7 @@ mod tests {
         ready touch->blocked; hold->blocked; same->active; sameasfailed->failed; go->ready; claim->running; retry->ready; unbind->blocked↓; bind->ready; lost->gone↓;
         running touch->running touched; done->active; fail->failed; unbind->running↓; bind->running; lost->gone↓;
         active touch->blocked; retry->blocked a; unbind->blocked↓; bind->active; lost->gone↓;
-        failed touch->blocked; retry->blocked a; unbind->blocked↓; bind->failed; lost->gone↓;
+        failed touch->blocked; retry->blocked a; unbind->blocked↓; bind->failed; lost->gone↓; accept->failed accepted;
         gone lost->gone;
         ");
     }

@@ -1,4 +1,4 @@
-//! What people ask of node roles that are there: retry, pause, resume, cancel, approve.
+//! What people ask of node roles that are there: retry, pause, resume, cancel, approve, accept.
 
 use engine_core::graph::VIRTUAL;
 use engine_core::id::{DeploymentId, VertexId};
@@ -57,6 +57,7 @@ pub async fn ask(
         Ask::Resume => pause(&mut locked, places, node_role.is_some(), false, by).await?,
         Ask::Cancel => cancel(&mut locked, places, by).await?,
         Ask::Approve => approve(&mut locked, places, by).await?,
+        Ask::Accept => accept(&mut locked, places, by).await?,
     };
     locked.notify(EVENTS).await?;
     locked.notify_work().await?;
@@ -178,6 +179,22 @@ async fn cancel(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec
     let what: Vec<String> = running.into_iter().map(address).collect();
     event(locked, "node-role.cancel-asked", by, json!({"node_roles": what})).await?;
     Ok(what)
+}
+
+/// Takes what failed as it last succeeded, until its next change.
+async fn accept(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<String>, StoreError> {
+    let failed: Vec<Place> = places.into_iter().filter(|place| place.state == State::Failed.as_str()).collect();
+    if failed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let revision = locked.revision(&Revisions::default()).await?;
+    let ids: Vec<VertexId> = failed.iter().map(|place| place.id).collect();
+    let hood = locked.hood(&ids, &revision.graph).await?;
+    let mut turn = Turn::new(&revision.graph, hood);
+    let taken = failed.iter().filter(|place| turn.accept(place.id, json!({"by": by}))).map(address).collect();
+    let written = turn.finish();
+    locked.write(&written, &revision, None, by).await?;
+    Ok(taken)
 }
 
 /// Allows the attempts that wait for it; each is allowed as it is now, and asks again if it changes.

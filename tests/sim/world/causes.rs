@@ -67,6 +67,7 @@ impl World {
     /// What the stored cause names, if it is so.
     fn next(&self, hood: &Hood, vertex: &Vertex) -> Result<Next, &'static str> {
         let cause = vertex.cause.as_ref().ok_or("nothing")?;
+        let leaves = vertex.phase.goal == Goal::Absent;
         let of = |role: &str, is: &dyn Fn(&Vertex) -> bool| -> Vec<VertexId> {
             self.present().filter(|other| other.role == role && is(other)).map(|other| other.id).collect()
         };
@@ -74,7 +75,7 @@ impl World {
             |found: Vec<VertexId>, otherwise| if found.is_empty() { Err(otherwise) } else { Ok(Next::By(found)) };
         match cause {
             Cause::Vertex { vertex: by } => match self.vertices.get(by) {
-                Some(by) if by.phase.is_stale() => Ok(Next::By(vec![by.id])),
+                Some(by) if by.phase.is_stale() && (leaves || !by.phase.accepted) => Ok(Next::By(vec![by.id])),
                 _ => Err("it rests"),
             },
             Cause::Before { vertex: by } => match self.vertices.get(by) {
@@ -82,9 +83,10 @@ impl World {
                 _ => Err("it does not move"),
             },
             Cause::Role { role } => {
-                let stays = |other: &Vertex| other.phase.holds_readers();
+                let stale = |other: &Vertex| other.phase.goal == Goal::Present && other.phase.is_stale();
                 let awaited = |other: &Vertex| {
-                    stays(other) && (vertex.phase.goal == Goal::Absent || self.stands(other.node) != Standing::Aside)
+                    let waits = other.phase.holds_readers() && self.stands(other.node) != Standing::Aside;
+                    stale(other) && (leaves || waits)
                 };
                 some(of(role, &awaited), "no instance is stale")
             }
@@ -103,7 +105,6 @@ impl World {
                 _ => Err("its node takes part"),
             },
             Cause::Approval { digest, .. } => {
-                let leaves = vertex.phase.goal == Goal::Absent;
                 let now = || freeze(hood, vertex, &self.graph.roles[&vertex.role]).digest;
                 if vertex.approved.as_ref() == Some(digest) {
                     return Err("it is approved");

@@ -128,6 +128,23 @@ impl World {
         self.events(&failed, Event::Retry);
     }
 
+    /// A person accepts some of what failed.
+    pub(crate) fn accept(&mut self, percent: usize) {
+        let mut failed: Vec<VertexId> =
+            self.vertices.values().filter(|v| v.phase.state == State::Failed).map(|v| v.id).collect();
+        failed.sort_unstable();
+        failed.retain(|_| self.dice.chance(percent));
+        let graph = Rc::clone(&self.graph);
+        let mut turn = Turn::new(&graph, self.load(&failed));
+        for id in failed {
+            let may = self.vertices[&id].serving && self.vertices[&id].phase.goal == Goal::Present;
+            let taken = turn.accept(id, Value::Null);
+            assert!(may || !taken, "what never succeeded, or leaves, is not accepted");
+        }
+        let written = turn.finish();
+        self.write(written);
+    }
+
     /// All nodes that stand aside come back.
     pub(crate) fn all_in(&mut self) {
         let aside: Vec<String> = self

@@ -102,6 +102,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     client.ask("blue", Ask::Resume, None).await.unwrap();
     client.ask("blue", Ask::Cancel, None).await.unwrap();
     client.ask("blue", Ask::Approve, Some("g-1/app")).await.unwrap();
+    client.ask("blue", Ask::Accept, Some("g-1/app")).await.unwrap();
     let check = CheckRequest { role: Some("app".to_owned()), node: None };
     client.check("blue", &check).await.unwrap();
     let keys = vec![NodeKey { node: "n1".to_owned(), key: "secret".to_owned() }];
@@ -134,6 +135,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     Resume blue all by ann
     Cancel blue all by ann
     Approve blue g-1/app by ann
+    Accept blue g-1/app by ann
     check blue app by ann
     add nodes of blue.yaml with keys for ["n1"] by ann
     node g-1 aside by ann

@@ -155,7 +155,7 @@ pub(super) fn recount(graph: &Graph, hood: &Hood, budget: &str, node: NodeId, to
     let of = graph.roles.values().filter(|role| role.takes.contains(budget));
     let vertices: Vec<&Vertex> =
         of.filter_map(|role| hood.at(&role.name, node)).filter(|vertex| !vertex.is_gone()).collect();
-    let failed = vertices.iter().any(|vertex| vertex.phase.state == State::Failed);
+    let failed = vertices.iter().any(|vertex| vertex.phase.state == State::Failed && !vertex.phase.accepted);
     let goes_on = vertices.iter().any(|vertex| goes_on(hood, vertex));
     // What failed on a node that stands aside is out of service as the node is, and keeps nobody else.
     let counts = failed && hood.standing(node) != Standing::Aside;

@@ -146,7 +146,8 @@ pub struct Tally {
     pub leaving: i64,
     /// Present and active.
     pub active: i64,
-    /// Present and stale, and no reader waits for it, for its node stands aside. Leavers that it reads wait.
+    /// Present and stale, and no reader waits for it: its node stands aside, or its failure is accepted. Leavers that it
+    /// reads wait.
     pub unawaited: i64,
 }
 
@@ -158,10 +159,10 @@ impl Tally {
         let count = |yes: bool| i64::from(yes);
         Self {
             stale: count(counts && phase.holds_readers()),
-            failed: count(counts && phase.state == State::Failed),
+            failed: count(counts && phase.state == State::Failed && !phase.accepted),
             leaving: count(!present && phase.state != State::Gone),
             active: count(counts && phase.state == State::Active),
-            unawaited: count(present && !counts && phase.is_stale()),
+            unawaited: count(present && phase.is_stale() && !(counts && phase.holds_readers())),
         }
     }
 

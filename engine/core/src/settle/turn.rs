@@ -134,6 +134,18 @@ impl<'g> Turn<'g> {
         Ok(())
     }
 
+    /// A person takes what the last success of a vertex made for good, although it failed since: until its next change it
+    /// holds nobody back. `false` where there is no such success, or no failure.
+    pub fn accept(&mut self, id: VertexId, why: Value) -> bool {
+        let vertex = &self.hood.vertices[&id];
+        let may = vertex.serving && !vertex.phase.accepted && next(vertex.phase, Event::Accept).is_ok();
+        if may {
+            self.vertex(id).retry_at = None;
+            self.moved(id, Event::Accept, why);
+        }
+        may
+    }
+
     /// Judges until nothing queued can be judged with what is loaded, and applies touches.
     /// Returns what must be loaded before going on; call again after loading.
     pub fn judge_all(&mut self) -> Wants {
@@ -457,10 +469,10 @@ impl<'g> Turn<'g> {
         let (was, is) = (Tally::of(before, standing), Tally::of(after, standing));
         self.hood.tallies.entry(role.clone()).or_default().shift(was, is);
         self.written.tallies.entry(role.clone()).or_default().shift(was, is);
-        if before.state != after.state || before.goal != after.goal {
+        if before.state != after.state || before.goal != after.goal || before.accepted != after.accepted {
             self.written.events.push(Moved { vertex: id, event, from: before.state, to: after.state, job, detail });
         }
-        let rests = !after.is_stale() || (before.goal != after.goal);
+        let rests = !after.is_stale() || (before.goal != after.goal) || after.accepted;
         if rests && before.is_stale() {
             self.wake_key(&Cause::Vertex { vertex: id });
             self.wake_key(&Cause::Before { vertex: id });

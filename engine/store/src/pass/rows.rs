@@ -27,6 +27,7 @@ pub(super) struct VertexRow {
     rebound: bool,
     applying: bool,
     started: bool,
+    accepted: bool,
     since: Option<i64>,
     cause: Option<String>,
     wake: bool,
@@ -71,6 +72,7 @@ impl TryFrom<VertexRow> for Vertex {
                 rebound: row.rebound,
                 applying: row.applying,
                 started: row.started,
+                accepted: row.accepted,
             },
             since: row.since,
             cause,
@@ -99,7 +101,7 @@ macro_rules! rows {
     ($which:literal, $($value:expr),* $(,)?) => {
         sqlx::query_as!(
             VertexRow,
-            r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, since, cause,
+            r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, accepted, since, cause,
                       wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
                       kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, anew, job_id, content,
                       approved, attempts, code, tries, retry_at

@@ -35,12 +35,16 @@ pub async fn outline(pool: &PgPool, name: &str) -> Result<Option<Outline>, Store
     let Some((current, virtual_node)) = current(&mut tx, name).await? else { return Ok(None) };
     let id = current.id;
     let highest = highest(&mut tx, id).await?;
-    let tallies = sqlx::query!("select role, stale, leaving, active from tally where deployment_id = $1", id.0)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&failed)?;
-    let moving: Vec<&str> =
-        tallies.iter().filter(|tally| tally.stale + tally.leaving > 0).map(|tally| tally.role.as_str()).collect();
+    let tallies =
+        sqlx::query!("select role, stale, unawaited, leaving, active from tally where deployment_id = $1", id.0)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(&failed)?;
+    let moving: Vec<&str> = tallies
+        .iter()
+        .filter(|tally| tally.stale + tally.unawaited + tally.leaving > 0)
+        .map(|tally| tally.role.as_str())
+        .collect();
     let mut restless = BTreeSet::new();
     if !moving.is_empty() {
         let rows = sqlx::query!(
