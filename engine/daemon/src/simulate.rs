@@ -173,14 +173,13 @@ pub async fn run(
     fleet: &Fleet,
     mut tell: impl FnMut(&str),
 ) -> Result<Report, SimulateError> {
-    let world = World {
-        target,
-        folder,
-        fleet,
-        catalog: Arc::new(fleet::catalog(folder, fleet)?),
-        machines: Arc::new(Simulated::new()),
-    };
     migrate::run(target).await?;
+    let look = connect::connect(target, 1).await?;
+    let taken = u32::try_from(measure::nodes_ever(&look).await?).unwrap_or(0);
+    look.close().await;
+    let catalog = Arc::new(fleet::catalog(folder, fleet)?);
+    // Fleets of earlier simulations may be there.
+    let world = World { target, folder, fleet, catalog, machines: Arc::new(Simulated::beside(taken)) };
     let (pool, engine) = world.engine().await?;
     let control = engine.control();
     let times = match fleet.deployments {
@@ -273,7 +272,14 @@ async fn held(
     let commit = began.elapsed().as_secs_f64();
     control.ask(Ask::Pause, &fleet.name, None, WHO).await?;
     tell(&format!("committed in {commit:.2} s"));
-    while measure::nodes_up(pool, &fleet.name).await? < i64::from(fleet.nodes) {
+    loop {
+        let (up, failed) = measure::nodes_up(pool, &fleet.name).await?;
+        if failed > 0 {
+            return Err(SimulateError::Stuck("short of nodes, for some have failed"));
+        }
+        if up >= i64::from(fleet.nodes) {
+            break;
+        }
         sleep(LOOK).await;
     }
     let nodes_up = began.elapsed().as_secs_f64() - commit;

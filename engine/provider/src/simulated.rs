@@ -83,6 +83,11 @@ impl Simulated {
         Self::default()
     }
 
+    /// An empty world, beside so many nodes whose addresses are taken.
+    pub fn beside(nodes: u32) -> Self {
+        Self { world: Mutex::new(World { made: nodes, ..World::default() }) }
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut World) -> T) -> T {
         // Nothing in here panics half way through a change.
         work(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
@@ -242,6 +247,12 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(world.destroy("a").await.expect_err("always").code(), "provider-failed");
         }
+    }
+
+    #[tokio::test]
+    async fn a_world_beside_others_gives_other_addresses() {
+        let access = Simulated::beside(7).create(&request(json!({}))).await.expect("created");
+        assert_eq!(access.address, "198.18.0.8");
     }
 
     #[tokio::test]

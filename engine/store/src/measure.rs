@@ -88,16 +88,25 @@ pub async fn since(pool: &PgPool, mark: Mark) -> Result<Since, StoreError> {
     })
 }
 
-/// Nodes of a deployment that are up.
-pub async fn nodes_up(pool: &PgPool, deployment: &str) -> Result<i64, StoreError> {
-    sqlx::query_scalar!(
-        r#"select count(*) as "count!" from node n join deployment d using (deployment_id)
-           where n.state = 'up' and d.name = $1"#,
+/// Nodes of a deployment that are up, and those that have failed.
+pub async fn nodes_up(pool: &PgPool, deployment: &str) -> Result<(i64, i64), StoreError> {
+    let row = sqlx::query!(
+        r#"select count(*) filter (where n.state = 'up') as "up!", count(*) filter (where n.state = 'failed') as "failed!"
+           from node n join deployment d using (deployment_id) where d.name = $1"#,
         deployment
     )
     .fetch_one(pool)
     .await
-    .map_err(doing("counting nodes"))
+    .map_err(doing("counting nodes"))?;
+    Ok((row.up, row.failed))
+}
+
+/// All nodes that there ever were.
+pub async fn nodes_ever(pool: &PgPool) -> Result<i64, StoreError> {
+    sqlx::query_scalar!(r#"select count(*) as "count!" from node where state <> 'virtual'"#)
+        .fetch_one(pool)
+        .await
+        .map_err(doing("counting nodes"))
 }
 
 /// How many vertices of a deployment are stale, failed and active: what a turn keeps count of, and no more.
