@@ -342,7 +342,9 @@ create table event (
     job_id        uuid,
     principal     text not null,
     detail        jsonb not null
-);
+)
+-- Nothing in it is ever changed: to look after it again for each few thousand new rows costs more than it is worth.
+with (autovacuum_vacuum_insert_scale_factor = 0.5, autovacuum_analyze_scale_factor = 0.5);
 create index event_order on event (tx, seq);
 create index event_of_deployment on event (deployment_id, tx, seq);
 create index event_of_vertex on event (vertex_id, seq);

@@ -10,7 +10,7 @@ mod redeploy;
 mod stand;
 mod touch;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -41,6 +41,8 @@ pub struct Turn<'g> {
     moved_budgets: BTreeSet<String>,
     /// Some role goes before another where both move.
     any_soft: bool,
+    /// Roles whose instance on a chosen node holds others.
+    chosen: HashSet<&'g str>,
     wants: Wants,
     written: Written,
 }
@@ -55,6 +57,12 @@ impl<'g> Turn<'g> {
             recount: BTreeSet::new(),
             moved_budgets: BTreeSet::new(),
             any_soft,
+            chosen: graph
+                .roles
+                .values()
+                .flat_map(|role| role.above.chosen.values().flatten())
+                .map(String::as_str)
+                .collect(),
             graph,
             rank,
             hood,
@@ -224,8 +232,7 @@ impl<'g> Turn<'g> {
         let vertex = &self.hood.vertices[&id];
         if self.any_soft && !moves(&self.hood, vertex) {
             let (failed, role) = (vertex.phase.state == State::Failed, vertex.role.clone());
-            self.wake_key(&Cause::Before { vertex: id });
-            self.wake_key(&Cause::Vertex { vertex: id });
+            self.wake_held(id);
             if failed {
                 self.stops(&role);
             }
@@ -474,8 +481,7 @@ impl<'g> Turn<'g> {
         }
         let rests = !after.is_stale() || (before.goal != after.goal) || after.accepted;
         if rests && before.is_stale() {
-            self.wake_key(&Cause::Vertex { vertex: id });
-            self.wake_key(&Cause::Before { vertex: id });
+            self.wake_held(id);
             self.wake_roles(&role);
         }
         if after.state == State::Failed {
@@ -503,6 +509,22 @@ impl<'g> Turn<'g> {
         }
         for key in keys {
             self.wake_loaded(&key);
+        }
+    }
+
+    /// Wakes those held by a vertex. All of them are on its node, unless it is on the virtual one or where a chooser chose; so
+    /// where its node is loaded whole, nobody has to be looked for.
+    fn wake_held(&mut self, id: VertexId) {
+        let vertex = &self.hood.vertices[&id];
+        let elsewhere = self.hood.virtual_node == Some(vertex.node) || self.chosen.contains(vertex.role.as_str());
+        let seen = !elsewhere && self.hood.is_whole(vertex.node);
+        let before = self.any_soft.then_some(Cause::Before { vertex: id });
+        for cause in [Cause::Vertex { vertex: id }].into_iter().chain(before) {
+            if seen {
+                self.wake_loaded(&cause);
+            } else {
+                self.wake_key(&cause);
+            }
         }
     }
 
