@@ -1,6 +1,5 @@
 //! The pass: one turn after the other over the deployments in which there is something to be done.
 
-mod hand;
 mod share;
 
 use std::collections::HashMap;
@@ -8,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_core::id::{DeploymentId, JobId, VertexId};
-use engine_core::settle::{Claim, Hood, Report, Turn, Vertex};
+use engine_core::settle::{Claim, Hood, Report, Turn};
 use engine_core::state::State;
 use engine_store::StoreError;
-use engine_store::beside::Checked;
 use engine_store::jobs::{self, OpenJob};
-use engine_store::pass;
+use engine_store::pass::{self, Locked};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +21,6 @@ use crate::drift;
 use crate::hints::{self, Woken};
 use crate::run::{Ended, Runners};
 use crate::shared::Shared;
-use hand::Hand;
 use share::Places;
 
 /// Vertices judged, and claimed, in one turn at most.
@@ -31,8 +28,6 @@ const BATCH: i64 = 500;
 /// How long a report waits for others, and how many of them are enough.
 const GATHER: Duration = Duration::from_millis(5);
 const MOST: usize = 500;
-/// So many of them are decided while those before are written.
-const PART: usize = 125;
 /// A neighbourhood of more vertices than this is loaded anew by the next turn.
 const MOST_KEPT: usize = 50_000;
 /// All neighbourhoods are loaded anew when there are more vertices in them.
@@ -222,67 +217,8 @@ async fn turn(
     let mine = locked.finish_jobs(engine, reports.iter().map(|report| &report.finished)).await?;
     let concerned: Vec<VertexId> = todo.woken.iter().chain(&claimable).copied().chain(mine.values().copied()).collect();
     locked.near(&mut hood, &revision.graph, &concerned).await?;
+    let mut turn = Turn::new(&revision.graph, hood);
     let reports_beside = reports.iter().any(|report| report.beside);
-    // What budgets let go of, and what checks found, is written before anything else is decided.
-    let in_parts = revision.graph.budgets.is_empty() && !reports_beside;
-    let full = is_full(&todo.woken);
-    let (mut hand, mut all, mut woken) = (Hand::new(locked), Vec::new(), todo.woken);
-    let mut claimed = 0;
-    let mut parts = reports.chunks(if in_parts { PART } else { MOST }).peekable();
-    loop {
-        let mut turn = Turn::new(&revision.graph, hood);
-        let mut checked = report(&mut turn, parts.next().unwrap_or_default(), &mine);
-        if reports_beside {
-            let locked = hand.locked().await?;
-            drift::take_in(locked, &mut turn, &mut checked).await?;
-            locked.record_checks(&checked).await?;
-        }
-        turn.wake(std::mem::take(&mut woken));
-        drive(&mut hand, &mut turn).await?;
-        claim(&mut hand, &mut turn, std::mem::take(&mut claimable), capacity - claimed).await?;
-        let written;
-        (written, hood) = turn.finish_and_keep();
-        claimed += written.claims.len();
-        let written = Arc::new(written);
-        hand.write(Arc::clone(&written), Arc::clone(&revision), engine).await?;
-        all.push(written);
-        if parts.peek().is_none() {
-            break;
-        }
-    }
-    let (locked, woken) = hand.done().await?;
-    hood.woken(&woken);
-    let moved = || all.iter().flat_map(|written| &written.vertices);
-    let left = |is: fn(&Vertex) -> bool| moved().any(|vertex| hood.vertices.get(&vertex.id).is_some_and(is));
-    // Of free places that others did not want it gets more in the next round.
-    let left_ready = many_ready || left(|vertex| vertex.phase.state == State::Ready);
-    let claim_more = left_ready && (claimed < capacity || capacity < free);
-    let again = full || claim_more || !woken.is_empty() || left(|vertex| vertex.wake);
-    let claims = || all.iter().flat_map(|written| &written.claims);
-    let opened: Vec<OpenJob> = claims().filter_map(|claim| locked.opened(claim, &revision)).collect();
-    locked.commit().await?;
-    if hood.vertices.len() <= MOST_KEPT {
-        kept.hoods.insert(deployment, hood);
-    }
-    let more = answer(runners, deployment, ended, &mine);
-    if reports_beside {
-        // Whoever waits for them goes on.
-        shared.beside.notify_waiters();
-        shared.hint();
-    }
-    start(shared, runners, opened, claims()).await?;
-    if moved().any(|vertex| vertex.retry_at.is_some()) {
-        shared.again.notify_one();
-    }
-    // A destroyed deployment whose last vertex is gone lets go of its nodes.
-    if moved().any(Vertex::is_gone) {
-        shared.hint();
-    }
-    Ok(if again || more { Turned::More } else { Turned::Rest })
-}
-
-/// Takes in how jobs ended; what checks found is returned.
-fn report(turn: &mut Turn<'_>, reports: &[Ended], mine: &HashMap<JobId, VertexId>) -> Vec<(VertexId, Checked)> {
     let mut checked = Vec::new();
     for report in reports {
         let (job, fence) = (report.finished.job, report.finished.fence);
@@ -299,27 +235,50 @@ fn report(turn: &mut Turn<'_>, reports: &[Ended], mine: &HashMap<JobId, VertexId
             tracing::error!(%job, fence, %vertex, "a job is over that its vertex does not run");
         }
     }
-    checked
-}
-
-/// Claims what is ready and what the turn made ready, as far as there are places.
-async fn claim(
-    hand: &mut Hand,
-    turn: &mut Turn<'_>,
-    mut ready: Vec<VertexId>,
-    capacity: usize,
-) -> Result<(), StoreError> {
+    drift::take_in(&mut locked, &mut turn, &mut checked).await?;
+    let full = is_full(&todo.woken);
+    turn.wake(todo.woken);
+    drive(&mut locked, &mut turn).await?;
     if capacity > 0 {
-        ready.extend(turn.made_ready());
+        claimable.extend(turn.made_ready());
     }
     loop {
-        let wants = turn.claim(&ready, capacity, || JobId(Uuid::now_v7()));
+        let wants = turn.claim(&claimable, capacity, || JobId(Uuid::now_v7()));
         if wants.is_empty() {
             break;
         }
-        hand.load(turn, wants).await?;
+        locked.load_wanted(&mut turn.hood, &wants).await?;
+        turn.loaded(wants.roles, true);
     }
-    drive(hand, turn).await
+    drive(&mut locked, &mut turn).await?;
+    let (written, mut hood) = turn.finish_and_keep();
+    locked.record_checks(&checked).await?;
+    let woken = locked.write(&written, &revision, Some(engine), "engine").await?;
+    let left_ready = written.vertices.iter().any(|vertex| vertex.phase.state == State::Ready);
+    // Of free places that others did not want it gets more in the next round.
+    let claim_more = (many_ready || left_ready) && (written.claims.len() < capacity || capacity < free);
+    let again = full || claim_more || !woken.is_empty() || written.vertices.iter().any(|vertex| vertex.wake);
+    let opened: Vec<OpenJob> = written.claims.iter().filter_map(|claim| locked.opened(claim, &revision)).collect();
+    locked.commit().await?;
+    hood.woken(&woken);
+    if hood.vertices.len() <= MOST_KEPT {
+        kept.hoods.insert(deployment, hood);
+    }
+    let more = answer(runners, deployment, ended, &mine);
+    if reports_beside {
+        // Whoever waits for them goes on.
+        shared.beside.notify_waiters();
+        shared.hint();
+    }
+    start(shared, runners, opened, &written.claims).await?;
+    if written.vertices.iter().any(|vertex| vertex.retry_at.is_some()) {
+        shared.again.notify_one();
+    }
+    // A destroyed deployment whose last vertex is gone lets go of its nodes.
+    if written.vertices.iter().any(engine_core::settle::Vertex::is_gone) {
+        shared.hint();
+    }
+    Ok(if again || more { Turned::More } else { Turned::Rest })
 }
 
 /// Lets go of the jobs whose reports a turn took, or refused. `true`: there are more than it looked at.
@@ -346,14 +305,9 @@ fn answer(
 }
 
 /// Begins to follow what a turn claimed.
-async fn start(
-    shared: &Shared,
-    runners: &Runners,
-    opened: Vec<OpenJob>,
-    claims: impl Iterator<Item = &Claim> + Clone,
-) -> Result<(), StoreError> {
-    if claims.clone().next().is_some() {
-        runners.stop_checks(&claims.clone().map(|claim| claim.vertex).collect());
+async fn start(shared: &Shared, runners: &Runners, opened: Vec<OpenJob>, claims: &[Claim]) -> Result<(), StoreError> {
+    if !claims.is_empty() {
+        runners.stop_checks(&claims.iter().map(|claim| claim.vertex).collect());
     }
     for job in opened {
         // Loaded once here, and not by each of them; if it can not be, they say so.
@@ -362,7 +316,7 @@ async fn start(
         }
         runners.start(job, false);
     }
-    let removes: Vec<JobId> = claims.filter(|claim| claim.remove).map(|claim| claim.job).collect();
+    let removes: Vec<JobId> = claims.iter().filter(|claim| claim.remove).map(|claim| claim.job).collect();
     if !removes.is_empty() {
         for job in jobs::load(&shared.pool, shared.engine(), &removes).await? {
             runners.start(job, false);
@@ -376,12 +330,13 @@ fn is_full(found: &[VertexId]) -> bool {
     i64::try_from(found.len()).is_ok_and(|count| count >= BATCH)
 }
 
-async fn drive(hand: &mut Hand, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+async fn drive(locked: &mut Locked, turn: &mut Turn<'_>) -> Result<(), StoreError> {
     loop {
         let wants = turn.judge_all();
         if wants.is_empty() {
             return Ok(());
         }
-        hand.load(turn, wants).await?;
+        locked.load_wanted(&mut turn.hood, &wants).await?;
+        turn.loaded(wants.roles, true);
     }
 }
