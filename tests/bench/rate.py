@@ -132,7 +132,7 @@ def killed(given, postgres):
     """Kills an engine when half is done, and lets another one end it."""
     count = given.nodes * given.layers
     url = postgres.fresh("killed")
-    process = subprocess.Popen(simulation(given, url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*simulation(given, url), "--below", postgres.folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     jobs = "select count(*) from job where outcome = 'succeeded'"
     while postgres.ask("killed", "select to_regclass('job') is not null") != "t" or int(postgres.ask("killed", jobs)) < count // 2:
         if process.poll() is not None:
