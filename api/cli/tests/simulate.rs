@@ -48,12 +48,15 @@ fn a_node_more_costs_what_it_costs_however_large_the_fleet_is() {
         println!("{nodes} nodes: {}", report["growth"]);
         [rows("rows_read"), rows("rows_written")]
     });
-    for (small, large) in small.into_iter().zip(large) {
-        // Of each of its vertices a few moves with their events, its job, the node: in the larger fleet no more. What the
-        // engine looks at now and then anyway is some rows; each look at all nodes would be 300 more.
-        let most = 1.5 * small + 100.0;
-        assert!(small > 30.0 && large <= most, "{small} rows in the small fleet, {large} in the large one");
-    }
+    // Of each of its vertices a few moves with their events, its job, the node: in the larger fleet no more.
+    let ([read, written], [large_read, large_written]) = (small, large);
+    assert!(
+        written > 30.0 && large_written <= 1.5 * written,
+        "{written} written in the small fleet, {large_written} in the large"
+    );
+    // A few statements read all nodes or vertices of the deployment once they are planned for any parameters; each such look is
+    // 300 nodes, or 1,800 vertices, more. They must not become more (docs/benchmarks.md).
+    assert!(large_read <= 1.5 * read + 3600.0, "{read} rows read in the small fleet, {large_read} in the large one");
 }
 
 #[test]

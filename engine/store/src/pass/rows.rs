@@ -158,28 +158,6 @@ pub async fn load_role(
     rows.into_iter().map(Vertex::try_from).collect()
 }
 
-struct NodeRow {
-    node_id: Uuid,
-    name: String,
-    group_name: Option<String>,
-    standing: String,
-    state: String,
-    rebuild: bool,
-    facts: JsonValue,
-}
-
-macro_rules! nodes {
-    ($which:literal, $($value:expr),*) => {
-        sqlx::query_as!(
-            NodeRow,
-            r#"select node_id, name, group_name, standing, state, rebuild,
-                      facts || jsonb_build_object('generation', generation) as "facts!: JsonValue"
-               from node where (deployment_id = $1 or node_id = $2)"# + $which,
-            $($value),*
-        )
-    };
-}
-
 /// Nodes of a deployment: these, or all. The virtual one is always named [`VIRTUAL`] here.
 pub async fn load_nodes(
     connection: &mut PgConnection,
@@ -187,13 +165,17 @@ pub async fn load_nodes(
     virtual_node: NodeId,
     only: Option<&[Uuid]>,
 ) -> Result<Vec<NodeView>, StoreError> {
-    let doing = doing("loading nodes");
-    // Two statements: one plan for both would look at all nodes to find a few.
-    let rows = match only {
-        Some(only) => nodes!(" and node_id = any($3)", deployment.0, virtual_node.0, only).fetch_all(connection).await,
-        None => nodes!("", deployment.0, virtual_node.0).fetch_all(connection).await,
-    };
-    let rows = rows.map_err(doing)?;
+    let rows = sqlx::query!(
+        r#"select node_id, name, group_name, standing, state, rebuild,
+                  facts || jsonb_build_object('generation', generation) as "facts!: JsonValue"
+           from node where (deployment_id = $1 or node_id = $2) and ($3::uuid[] is null or node_id = any($3))"#,
+        deployment.0,
+        virtual_node.0,
+        only
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(doing("loading nodes"))?;
     let view = |row_facts: JsonValue| match row_facts {
         JsonValue::Object(facts) => facts,
         _ => Object::new(),
