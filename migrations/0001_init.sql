@@ -108,7 +108,9 @@ create unique index node_name_taken on node (name) where state not in ('gone', '
 create unique index node_address_taken on node (address, port) where state not in ('gone', 'virtual');
 create index node_of_deployment on node (deployment_id);
 create index node_down on node (deployment_id) where state not in ('up', 'virtual', 'gone') or standing <> 'in';
+create index node_aside on node (deployment_id) where standing = 'aside';
 create index node_lost on node (name) where standing = 'lost';
+create index node_held on node (engine_id) where engine_id is not null;
 create index node_of_machine on node (machine_id) where state not in ('gone', 'virtual');
 -- In the order in which they are worked on: of each deployment the first first, so that none waits for all of another.
 create index node_in_work on node (position, name)

@@ -54,9 +54,11 @@ fn a_node_more_costs_what_it_costs_however_large_the_fleet_is() {
         written > 30.0 && large_written <= 1.5 * written,
         "{written} written in the small fleet, {large_written} in the large"
     );
-    // A few statements read all nodes or vertices of the deployment once they are planned for any parameters; each such look is
-    // 300 nodes, or 1,800 vertices, more. They must not become more (docs/benchmarks.md).
-    assert!(large_read <= 1.5 * read + 3600.0, "{read} rows read in the small fleet, {large_read} in the large one");
+    // As for what is read; the few rows that a poll more or less reads are noise.
+    assert!(
+        read > 100.0 && large_read <= 1.5 * read,
+        "{read} rows read in the small fleet, {large_read} in the large one"
+    );
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(crate) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
 async fn round(shared: &Shared) -> Result<Duration, StoreError> {
     let now = OffsetDateTime::now_utc();
     for deployment in retry::due(&shared.pool, now).await? {
-        retry::again(&shared.pool, deployment, now).await?;
+        retry::again(&shared.pool, deployment, now, &shared.revisions).await?;
     }
     let wait = retry::next(&shared.pool).await?.map(|next| Duration::try_from(next - now).unwrap_or_default());
     Ok(wait.map_or(shared.poll, |wait| wait.clamp(Duration::from_millis(50), shared.poll)))

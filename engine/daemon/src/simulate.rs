@@ -331,7 +331,7 @@ async fn grow(world: &World<'_>, more: u32, tell: &mut impl FnMut(&str)) -> Resu
 
     let look = connect::connect(world.target, 1).await?;
     // The fleet is minutes old by now where it is not simulated.
-    measure::analyze(&look).await?;
+    measure::vacuum(&look).await?;
     let mark = measure::rows(&look).await?;
     look.close().await;
     let (pool, engine) = world.engine().await?;

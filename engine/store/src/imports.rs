@@ -12,7 +12,6 @@ use engine_core::settle::commit::readers_of_imports;
 use engine_core::settle::{Cause, Turn, Written};
 use engine_core::state::State;
 use serde_json::{Value, json};
-use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -60,29 +59,27 @@ pub async fn importers(executor: impl PgExecutor<'_>, exporter: DeploymentId) ->
 
 /// What a deployment exports at the moment; `None` if there is none of this name, or it is on its way out.
 pub async fn exported(pool: &PgPool, name: &str) -> Result<Option<Exported>, StoreError> {
-    let failed = doing("reading what is exported");
-    let row = sqlx::query!(
-        r#"select d.deployment_id, d.virtual_node, r.graph as "graph: Json<Graph>"
+    let rows = sqlx::query!(
+        r#"select e.key as "export?", r.graph -> 'roles' -> (e.value ->> 0) -> 'outputs' -> (e.value ->> 1) -> 'schema' as schema,
+                  v.outputs -> (e.value ->> 1) as value
            from deployment d join revision r on r.deployment_id = d.deployment_id and r.number = d.revision
+                left join lateral jsonb_each(r.graph -> 'exports') e on true
+                left join vertex v on v.deployment_id = d.deployment_id and v.node_id = d.virtual_node
+                          and v.role = e.value ->> 0 and v.serving and not v.gone
            where d.name = $1 and d.state = 'active'"#,
         name
     )
-    .fetch_optional(pool)
-    .await
-    .map_err(&failed)?;
-    let Some(row) = row else { return Ok(None) };
-    let mut exported = Exported { schemas: schemas(&row.graph), values: BTreeMap::new() };
-    let rows = sqlx::query!(
-        "select role, outputs from vertex where deployment_id = $1 and node_id = $2 and serving and not gone",
-        row.deployment_id,
-        row.virtual_node
-    )
     .fetch_all(pool)
     .await
-    .map_err(&failed)?;
-    for (export, (role, output)) in &row.graph.exports {
-        let told = rows.iter().find(|row| row.role == *role).and_then(|row| row.outputs.get(output));
-        exported.values.extend(told.map(|value| (export.clone(), value.clone())));
+    .map_err(doing("reading what is exported"))?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut exported = Exported::default();
+    for row in rows {
+        let Some(export) = row.export else { continue };
+        exported.values.extend(row.value.map(|value| (export.clone(), value)));
+        exported.schemas.extend(row.schema.map(|schema| (export, schema)));
     }
     Ok(Some(exported))
 }

@@ -153,9 +153,10 @@ pub async fn rows(pool: &PgPool) -> Result<Rows, StoreError> {
     Ok(Rows(rows.into_iter().map(|row| (row.table, [row.read, row.written])).collect()))
 }
 
-/// Gathers the statistics by which Postgres plans, as it does by itself some time after much has changed.
-pub async fn analyze(pool: &PgPool) -> Result<(), StoreError> {
-    sqlx::query("analyze").execute(pool).await.map_err(doing("gathering statistics"))?;
+/// Has Postgres clear away what is dead and gather the statistics by which it plans: as autovacuum does by itself within
+/// minutes after much has changed.
+pub async fn vacuum(pool: &PgPool) -> Result<(), StoreError> {
+    sqlx::query("vacuum (analyze)").execute(pool).await.map_err(doing("clearing away what is dead"))?;
     Ok(())
 }
 

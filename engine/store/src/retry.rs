@@ -27,7 +27,13 @@ pub async fn due(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<DeploymentId>
 }
 
 /// Lets all of a deployment be judged again whose time has come. If we die before the end, nothing has happened.
-pub async fn again(pool: &PgPool, deployment: DeploymentId, now: OffsetDateTime) -> Result<(), StoreError> {
+/// `known`: revisions at hand.
+pub async fn again(
+    pool: &PgPool,
+    deployment: DeploymentId,
+    now: OffsetDateTime,
+    known: &Revisions,
+) -> Result<(), StoreError> {
     let Some(mut locked) = pass::lock(pool, deployment).await? else { return Ok(()) };
     let ids = sqlx::query_scalar!(
         "select vertex_id from vertex where deployment_id = $1 and broken and retry_at <= $2",
@@ -41,7 +47,7 @@ pub async fn again(pool: &PgPool, deployment: DeploymentId, now: OffsetDateTime)
     if ids.is_empty() {
         return locked.roll_back().await;
     }
-    let revision = locked.revision(&Revisions::default()).await?;
+    let revision = locked.revision(known).await?;
     let hood = locked.hood(&ids, &revision.graph).await?;
     let mut turn = Turn::new(&revision.graph, hood);
     for id in ids {

@@ -45,15 +45,6 @@ pub struct GroupBinding {
     pub highest: u32,
 }
 
-impl Bindings {
-    /// Every node with its group.
-    pub fn nodes(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.groups.iter().flat_map(|(group, bound)| {
-            bound.existing.iter().chain(&bound.create).map(move |node| (node.as_str(), group.as_str()))
-        })
-    }
-}
-
 /// What there is to bind.
 #[derive(Clone, Copy, Debug)]
 pub struct BindInput<'a> {

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine_catalog::ReadDeployment;
+use engine_core::compile::Compiled;
 use engine_core::compile::bind::{BindInput, Bindings, ExistingNode, bind_nodes};
-use engine_core::compile::{CompileNode, Compiled};
 use engine_core::diagnostic::Diagnostic;
 use engine_core::document::deployment::{BindNodes, CreateNodes};
 use engine_core::document::{DeploymentDoc, WorkloadDoc};
@@ -17,7 +17,7 @@ use engine_core::view::Refusal;
 use engine_store::snapshot::{self, KnownNode, Outline, Snapshot};
 
 use super::imports::Imports;
-use super::planning::{compiled, existing_node};
+use super::planning::{compile_nodes, compiled, existing_node};
 use super::store;
 use crate::shared::Shared;
 
@@ -67,7 +67,7 @@ pub(super) async fn look(
     existing.extend(known.iter().map(|(name, node)| (name.clone(), existing_node(node))));
     let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &outline.highest })
         .map_err(&refused)?;
-    let mut nodes = compile_nodes(&bound, &known);
+    let nodes = compile_nodes(&known, &bound);
     let mut compiled = compiled(shared, doc, &nodes, imports).map_err(&refused)?;
     let concerned = concerned(Some(&outline.current.graph), &compiled.graph);
     let reach = Reach::of(&compiled.graph, &concerned, &outline.restless);
@@ -78,9 +78,9 @@ pub(super) async fn look(
     let mut snapshot = found.ok_or(Not::Narrow)?;
     // Machines that something new comes to are looked at before.
     known.extend(snapshot.nodes.iter().map(|(name, node)| (name.clone(), node.clone())));
-    if known.iter().any(|(name, node)| nodes.contains_key(name) && machine(node) != (None, None)) {
-        nodes = compile_nodes(&bound, &known);
-        compiled = self::compiled(shared, doc, &nodes, imports).map_err(&refused)?;
+    let again = compile_nodes(&known, &bound);
+    if again.iter().any(|(name, node)| (&node.os, &node.arch) != (&nodes[name].os, &nodes[name].arch)) {
+        compiled = self::compiled(shared, doc, &again, imports).map_err(&refused)?;
     }
     snapshot.aside = outline.aside;
     Ok(Looked { snapshot, bound, compiled, reach: Some(reach), serving: outline.serving })
@@ -100,7 +100,7 @@ async fn first(
     let existing = known.iter().map(|(name, node)| (name.clone(), existing_node(node))).collect();
     let bound =
         bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &highest }).map_err(&refused)?;
-    let compiled = compiled(shared, doc, &compile_nodes(&bound, &known), imports).map_err(&refused)?;
+    let compiled = compiled(shared, doc, &compile_nodes(&known, &bound), imports).map_err(&refused)?;
     let snapshot = Snapshot { nodes: known, ..Snapshot::default() };
     Ok(Looked { snapshot, bound, compiled, reach: None, serving: BTreeSet::new() })
 }
@@ -155,18 +155,4 @@ async fn bound_anew(
 fn count(workload: &WorkloadDoc, group: &str, create: &CreateNodes) -> u32 {
     let Some(wanted) = workload.groups.get(group).map(|group| &group.count) else { return 0 };
     create.count.or(wanted.default).unwrap_or(wanted.minimum)
-}
-
-fn machine(node: &KnownNode) -> (Option<String>, Option<String>) {
-    let fact = |fact: &str| node.facts.get(fact).and_then(|fact| fact.as_str()).map(str::to_owned);
-    (fact("os"), fact("arch"))
-}
-
-/// Machines that stay where they are were looked at when they came.
-fn compile_nodes(bound: &Bindings, known: &BTreeMap<NodeName, KnownNode>) -> BTreeMap<NodeName, CompileNode> {
-    let nodes = bound.nodes().map(|(name, group)| {
-        let (os, arch) = known.get(name).map(machine).unwrap_or_default();
-        (name.to_owned(), CompileNode { group: group.to_owned(), os, arch, ..CompileNode::default() })
-    });
-    nodes.collect()
 }

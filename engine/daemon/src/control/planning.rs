@@ -131,7 +131,7 @@ async fn look_everywhere(
     let existing = snapshot.nodes.iter().map(|(name, known)| (name.clone(), existing_node(known))).collect();
     let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &snapshot.highest })
         .map_err(&refused)?;
-    let compiled = compiled(shared, doc, &compile_nodes(&snapshot, &bound), imports).map_err(&refused)?;
+    let compiled = compiled(shared, doc, &compile_nodes(&snapshot.nodes, &bound), imports).map_err(&refused)?;
     Ok(Looked { snapshot, bound, compiled, reach: None, serving: BTreeSet::new() })
 }
 
@@ -204,11 +204,15 @@ pub(super) fn existing_node(known: &KnownNode) -> ExistingNode {
     }
 }
 
-fn compile_nodes(snapshot: &Snapshot, bound: &Bindings) -> BTreeMap<NodeName, CompileNode> {
+/// Nodes, as the compiler sees them. Machines that are not `known` stay where they are, and were looked at when they came.
+pub(super) fn compile_nodes(
+    known: &BTreeMap<NodeName, KnownNode>,
+    bound: &Bindings,
+) -> BTreeMap<NodeName, CompileNode> {
     let mut nodes = BTreeMap::new();
     for (group, binding) in &bound.groups {
         for name in binding.existing.iter().chain(&binding.create) {
-            let known = snapshot.nodes.get(name);
+            let known = known.get(name);
             let fact = |fact: &str| known?.facts.get(fact)?.as_str().map(str::to_owned);
             let provider = known.map(|known| known.provider.clone()).or_else(|| binding.provider.clone());
             let node = CompileNode {

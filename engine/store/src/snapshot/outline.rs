@@ -60,14 +60,10 @@ pub async fn outline(pool: &PgPool, name: &str) -> Result<Option<Outline>, Store
         let name = |node, name| if node == virtual_node.0 { VIRTUAL.to_owned() } else { name };
         restless.extend(rows.into_iter().map(|row| (row.role, name(row.node_id, row.name))));
     }
-    let aside = sqlx::query_scalar!(
-        "select name from node
-         where deployment_id = $1 and (state not in ('up', 'virtual', 'gone') or standing <> 'in') and standing = 'aside'",
-        id.0
-    )
-    .fetch_all(&mut *tx)
-    .await
-    .map_err(&failed)?;
+    let aside = sqlx::query_scalar!("select name from node where deployment_id = $1 and standing = 'aside'", id.0)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(&failed)?;
     // A host may be there again under its name.
     let lost = sqlx::query!(
         r#"select name, (select node_id from node n where n.name = l.name and n.state not in ('gone', 'virtual')
