@@ -4,7 +4,7 @@ use engine_core::request::Ask;
 use engine_core::request::Seen;
 use engine_core::state::State;
 use engine_core::view::{Health, RefusalKind};
-use engine_store::nodes::{self, Change};
+use engine_store::nodes::{self, Change, Recording};
 use engine_store::pass::Revisions;
 use engine_store::read;
 
@@ -130,10 +130,9 @@ async fn facts_that_change_run_who_reads_them_and_nobody_else() {
         let mut facts = node.facts.as_object().expect("facts").clone();
         facts.insert(name.to_owned(), value.into());
         let change = Change { state: "up", facts: Some(facts), ..Change::default() };
+        let recording = Recording { node: node.id, engine: None, change };
         assert!(
-            nodes::change(world.database.pool(), None, node.id, &change, &Revisions::default(), "test")
-                .await
-                .expect("recorded")
+            nodes::change(world.database.pool(), recording, &Revisions::default(), "test").await.expect("recorded")
         );
     };
     // Nobody reads this one.

@@ -345,6 +345,9 @@ impl World {
         }
         let woken = self.write(written);
         hood.woken(&woken);
+        if self.dice.chance(25) {
+            hood = hood.without_idle();
+        }
         self.keep(hood);
         true
     }

@@ -18,7 +18,7 @@ use engine_core::view::{Applied, Moved, Refusal, RefusalKind, Stood};
 use engine_store::StoreError;
 use engine_store::ask::{Asked, ask};
 use engine_store::commit::{self, Commit, Committed};
-use engine_store::nodes::{self, Adopted, Change, Lost, Taken};
+use engine_store::nodes::{self, Adopted, Change, Lost, Recording, Taken};
 use serde_json::{Value, json};
 
 use crate::shared::Shared;
@@ -251,7 +251,8 @@ impl Control {
         let forget = force && !node.owned;
         let state = if forget { "gone" } else { "leaving" };
         let change = Change { state, unbind: forget, ..Change::default() };
-        nodes::change(&self.shared.pool, None, node.id, &change, &self.shared.revisions, by).await.map_err(store)?;
+        let recording = Recording { node: node.id, engine: None, change };
+        nodes::change(&self.shared.pool, recording, &self.shared.revisions, by).await.map_err(store)?;
         self.shared.hint();
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod join;
 mod leave;
 mod rebuild;
+mod record;
 mod residue;
 
 use std::sync::Arc;
@@ -11,36 +12,52 @@ use std::time::Duration;
 use engine_core::id::NodeId;
 use engine_provider::Provider;
 use engine_store::StoreError;
-use engine_store::nodes::{self, Change, Node};
+use engine_store::nodes::{self, Change, Node, Recording};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::hints::{self, Woken};
 use crate::run::Runners;
 use crate::shared::Shared;
+use record::{Queue, Told};
 
 /// Nodes worked on at once.
 const AT_ONCE: usize = 32;
+/// With those of which is only to be recorded what became of them.
+const HELD: usize = 1024;
 /// Between attempts, doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// What all who work on nodes share.
+struct Yard {
+    shared: Arc<Shared>,
+    runners: Runners,
+    places: Arc<Semaphore>,
+    /// A place is free again.
+    freed: Notify,
+    queue: Queue,
+}
+
 pub(crate) async fn work(shared: Arc<Shared>, runners: Runners, stop: CancellationToken) {
     let mut hints = shared.hints.subscribe();
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let yard = Arc::new(Yard { shared, runners, places, freed: Notify::new(), queue: Queue::default() });
     let mut at_work: JoinSet<()> = JoinSet::new();
     let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
             woken = hints::wait(&mut hints, pause, &stop) => if woken == Woken::Stop { break },
-            Some(done) = at_work.join_next() => {
-                if let Err(error) = done {
-                    tracing::error!(%error, "work on a node panicked; its lease of the node is given back when the engine ends");
-                }
-            }
+            () = yard.freed.notified() => {}
         }
         hints.mark_unchanged();
-        while at_work.try_join_next().is_some() {}
-        pause = match round(&shared, &runners, &mut at_work).await {
+        while let Some(done) = at_work.try_join_next() {
+            if let Err(error) = done {
+                tracing::error!(%error, "work on a node panicked; its lease of the node is given back when the engine ends");
+            }
+        }
+        pause = match round(&yard, &mut at_work).await {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::debug!(%error, "cannot look after nodes");
@@ -52,12 +69,15 @@ pub(crate) async fn work(shared: Arc<Shared>, runners: Runners, stop: Cancellati
     at_work.shutdown().await;
 }
 
-async fn round(shared: &Arc<Shared>, runners: &Runners, at_work: &mut JoinSet<()>) -> Result<Duration, StoreError> {
-    let free = AT_ONCE.saturating_sub(at_work.len());
+async fn round(yard: &Arc<Yard>, at_work: &mut JoinSet<()>) -> Result<Duration, StoreError> {
+    let shared = &yard.shared;
+    let free = yard.places.available_permits().min(HELD.saturating_sub(at_work.len()));
     if free > 0 {
         let taken = nodes::take(&shared.pool, shared.engine(), i64::try_from(free).unwrap_or(1)).await?;
         for node in taken {
-            at_work.spawn(one(Arc::clone(shared), runners.clone(), node));
+            // Whoever goes on with a node may have come first: then this one waits for its place.
+            let place = Arc::clone(&yard.places).try_acquire_owned().ok();
+            at_work.spawn(one(Arc::clone(yard), node, place));
         }
     }
     for name in nodes::close_destroyed(&shared.pool).await? {
@@ -68,9 +88,14 @@ async fn round(shared: &Arc<Shared>, runners: &Runners, at_work: &mut JoinSet<()
 }
 
 /// Does what there is to be done with a node, and records it.
-async fn one(shared: Arc<Shared>, runners: Runners, id: NodeId) {
+async fn one(yard: Arc<Yard>, id: NodeId, mut place: Option<OwnedSemaphorePermit>) {
+    let shared = &yard.shared;
     let engine = shared.engine();
-    loop {
+    'node: loop {
+        if place.is_none() {
+            let Ok(free) = Arc::clone(&yard.places).acquire_owned().await else { return };
+            place = Some(free);
+        }
         let node = match nodes::load(&shared.pool, &[id]).await {
             Ok(mut found) => found.pop(),
             Err(_) => {
@@ -79,13 +104,18 @@ async fn one(shared: Arc<Shared>, runners: Runners, id: NodeId) {
             }
         };
         let Some(node) = node else { return };
-        let (mut change, mut go_on) = step(&shared, &runners, &node).await;
+        let (mut change, mut go_on) = step(shared, &yard.runners, &node).await;
+        // To record it takes no place.
+        place = None;
+        yard.freed.notify_one();
         loop {
             // Between two steps it stays ours: nobody else needs to take it up.
             let release = if go_on { None } else { Some(engine) };
-            match nodes::change(&shared.pool, release, id, &change, &shared.revisions, "engine").await {
-                Ok(_) => break,
-                Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(500)).await,
+            let recording = Recording { node: id, engine: release, change: change.clone() };
+            match yard.queue.record(shared, node.deployment, recording).await {
+                Ok(Told::Over) => break,
+                Ok(Told::Moved) => continue 'node,
+                Ok(Told::Later) => tokio::time::sleep(Duration::from_millis(500)).await,
                 Err(error) if change.state != "failed" => {
                     (change, go_on) = (not_recorded(&node, &change, &error), false);
                 }

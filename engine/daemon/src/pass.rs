@@ -28,8 +28,8 @@ const BATCH: i64 = 500;
 /// How long a report waits for others, and how many of them are enough.
 const GATHER: Duration = Duration::from_millis(5);
 const MOST: usize = 500;
-/// A neighbourhood of more vertices than this is loaded anew by the next turn.
-const MOST_KEPT: usize = 50_000;
+/// Of a neighbourhood of more vertices than this, those of idle nodes are let go of; what is larger even then is loaded anew.
+const MOST_KEPT: usize = 100_000;
 /// All neighbourhoods are loaded anew when there are more vertices in them.
 const MOST_KEPT_OF_ALL: usize = 200_000;
 /// While another engine holds a deployment that we have reports for.
@@ -261,6 +261,9 @@ async fn turn(
     let opened: Vec<OpenJob> = written.claims.iter().filter_map(|claim| locked.opened(claim, &revision)).collect();
     locked.commit().await?;
     hood.woken(&woken);
+    if hood.vertices.len() > MOST_KEPT {
+        hood = hood.without_idle();
+    }
     if hood.vertices.len() <= MOST_KEPT {
         kept.hoods.insert(deployment, hood);
     }

@@ -3,25 +3,27 @@
 mod adopt;
 mod facts;
 mod lost;
+mod record;
 mod stand;
 
 use std::time::Duration;
 
-use engine_core::document::{Object, differing};
+use engine_core::document::Object;
 use engine_core::id::{DeploymentId, EngineId, NodeId, VertexId};
-use engine_core::settle::Cause;
 use engine_core::settle::commit::readers_of_node;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{self, EVENTS, Locked, Revision, Revisions, WORK};
+use crate::pass::{EVENTS, Locked, Revision};
 
 pub use adopt::{Adopted, Taken, adopt};
 pub use lost::{Lost, lose};
+use record::wake_waiting;
+pub use record::{Change, Recorded, Recording, Records, change};
 pub use stand::stand;
 
 /// A node as whoever works on it, or reaches it, needs it.
@@ -59,37 +61,6 @@ pub struct Node {
     pub facts: Object,
     /// Attempts since it last got on.
     pub tries: i32,
-}
-
-/// What became of the work on a node. `None` leaves a field as it is.
-#[derive(Clone, Debug, Default)]
-pub struct Change {
-    /// The new state.
-    pub state: &'static str,
-    /// Code of what is wrong; cleared where there is none.
-    pub code: Option<String>,
-    /// What is wrong.
-    pub reason: Option<String>,
-    /// When to go on: so long from now. For states that are worked on.
-    pub again_in: Option<Duration>,
-    /// Address, port and user.
-    pub access: Option<(String, u16, String)>,
-    /// Pinned host keys.
-    pub host_keys: Option<Vec<String>>,
-    /// The machine's id.
-    pub machine_id: Option<String>,
-    /// The incarnation of its agent.
-    pub incarnation: Option<String>,
-    /// All that is known of it.
-    pub facts: Option<Object>,
-    /// It belongs to no deployment any more.
-    pub unbind: bool,
-    /// Only if it is in this state.
-    pub only_from: Option<&'static str>,
-    /// It was emptied, as a redeploy wants it.
-    pub emptied: bool,
-    /// It is another machine now: how the old one was reached, and what knew it again, is forgotten.
-    pub machine_anew: bool,
 }
 
 /// Takes nodes that there is something to be done with, of each deployment the first first.
@@ -197,117 +168,6 @@ impl From<NodeRow> for Node {
     }
 }
 
-/// Records what became of a node and wakes what waits for it. `known`: revisions at hand. `engine`: only if that engine works on it; it lets go of
-/// it then. Returns whether it was recorded.
-pub async fn change(
-    pool: &PgPool,
-    engine: Option<EngineId>,
-    node: NodeId,
-    change: &Change,
-    known: &Revisions,
-    by: &str,
-) -> Result<bool, StoreError> {
-    let failed = doing("recording a node");
-    // The deployment first, as every turn does: else a vertex could be judged by the old state and wait for a wake-up
-    // that was already given.
-    let Some(mut locked) = pass::lock_of_node(pool, node).await? else {
-        let mut tx = pool.begin().await.map_err(&failed)?;
-        let recorded = record(&mut tx, None, engine, node, change, by).await?;
-        tx.commit().await.map_err(&failed)?;
-        return Ok(recorded.is_some());
-    };
-    let deployment = Some(locked.id.0);
-    let Some(recorded) = record(&mut locked.tx, deployment, engine, node, change, by).await? else {
-        return Ok(false);
-    };
-    if let Some(facts) = &change.facts {
-        let differing = differing(&recorded.facts, facts);
-        facts::touch_readers(&mut locked, &recorded.name, &differing, known, by).await?;
-    }
-    locked.commit().await?;
-    Ok(true)
-}
-
-/// A node as it was before something was recorded of it.
-struct Recorded {
-    name: String,
-    facts: Object,
-}
-
-async fn record(
-    tx: &mut PgConnection,
-    deployment: Option<Uuid>,
-    engine: Option<EngineId>,
-    node: NodeId,
-    change: &Change,
-    by: &str,
-) -> Result<Option<Recorded>, StoreError> {
-    let failed = doing("recording a node");
-    let again = change.again_in.map(|pause| pause.as_secs_f64());
-    let (address, port, user) = match &change.access {
-        Some((address, port, user)) => (Some(address.as_str()), Some(i32::from(*port)), Some(user.as_str())),
-        None => (None, None, None),
-    };
-    let row = sqlx::query!(
-        r#"update node n set state = $3, code = $4, reason = $5,
-               next_try_at = clock_timestamp() + $6::float8 * interval '1 second',
-               tries = case when n.state = $3 then n.tries + 1 else 0 end,
-               address = coalesce($7, case when not $17 then n.address end),
-               port = coalesce($8, case when not $17 then n.port end),
-               ssh_user = coalesce($9, case when not $17 then n.ssh_user end),
-               host_keys = coalesce($10, case when $17 then '[]' else n.host_keys end),
-               machine_id = coalesce($11, case when not $17 then n.machine_id end),
-               incarnation = coalesce($12, case when not $17 then n.incarnation end),
-               rebuild = n.rebuild and not $16, facts = coalesce($13, n.facts),
-               deployment_id = case when $14 then null else n.deployment_id end,
-               engine_id = case when $2::uuid is null then n.engine_id end,
-               changed_at = case when n.state = $3 and n.code is not distinct from $4 then n.changed_at else now() end
-           from node old
-           where n.node_id = $1 and old.node_id = n.node_id and ($2::uuid is null or n.engine_id = $2)
-                 and old.state <> 'gone' and ($15::text is null or old.state = $15)
-           returning old.state as "before!", old.code as "code_before?", n.name as "name!",
-                     old.facts as "facts_before!: Json<Object>""#,
-        node.0,
-        engine.map(|engine| engine.0),
-        change.state,
-        change.code,
-        change.reason,
-        again,
-        address,
-        port,
-        user,
-        change.host_keys.as_ref().map(|keys| json!(keys)),
-        change.machine_id,
-        change.incarnation,
-        change.facts.as_ref().map(|facts| json!(facts)),
-        change.unbind,
-        change.only_from,
-        change.emptied,
-        change.machine_anew
-    )
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(&failed)?;
-    let Some(row) = row else { return Ok(None) };
-    if row.before != change.state || row.code_before != change.code {
-        let detail = json!({"node": row.name, "from": row.before, "to": change.state, "code": change.code,
-                            "reason": change.reason});
-        event(&mut *tx, &format!("node.{}", change.state), deployment, node, by, detail).await?;
-    }
-    sqlx::query!("update vertex set wake = true where node_id = $1 and ready and not wake", node.0)
-        .execute(&mut *tx)
-        .await
-        .map_err(&failed)?;
-    if let Some(deployment) = deployment {
-        wake_waiting(&mut *tx, deployment, node).await?;
-    }
-    for channel in [EVENTS, WORK] {
-        sqlx::query!("select pg_notify($1, $2)", channel, node.to_string()).execute(&mut *tx).await.map_err(&failed)?;
-    }
-    Ok(Some(Recorded { name: row.name, facts: row.facts_before.0 }))
-}
-
-/// Wakes who waits for a node, and who waits for a budget: in those it counts as long as it does not answer.
 /// The vertices on a node, and those that gather from it, choose or work among what stands there.
 async fn concerned(
     locked: &mut Locked,
@@ -325,27 +185,6 @@ async fn concerned(
     .map_err(doing("looking for what is on a node"))?;
     let readers = locked.vertices_at(readers_of_node(&revision.graph, name)).await?;
     Ok((on.into_iter().map(VertexId).collect(), readers))
-}
-
-async fn wake_waiting(tx: &mut PgConnection, deployment: Uuid, node: NodeId) -> Result<(), StoreError> {
-    let failed = doing("waking who waits for a node");
-    sqlx::query!(
-        "update vertex set wake = true where deployment_id = $1 and sought = $2 and not wake",
-        deployment,
-        Cause::Node { node }.to_string()
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(&failed)?;
-    sqlx::query!(
-        "update vertex set wake = true
-         where deployment_id = $1 and (sought like 'b:%' or sought like 'm:%') and not wake",
-        deployment
-    )
-    .execute(&mut *tx)
-    .await
-    .map_err(&failed)?;
-    Ok(())
 }
 
 /// Deployments that were destroyed and of which nothing is left: no vertex, no node. They are closed.

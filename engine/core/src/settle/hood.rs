@@ -1,7 +1,7 @@
 //! The neighbourhood that a judgement needs, as loaded by the store.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -250,6 +250,28 @@ impl Hood {
         {
             places.remove(&vertex.node);
         }
+    }
+
+    /// The same without the nodes on which nothing runs and nothing is woken: they are loaded again if it is.
+    #[must_use]
+    pub fn without_idle(mut self) -> Self {
+        let busy = |vertex: &&Vertex| vertex.wake || vertex.phase.state == State::Running;
+        let busy: HashSet<NodeId> = self.vertices.values().filter(busy).map(|vertex| vertex.node).collect();
+        let virtual_node = self.virtual_node;
+        let stays = |node: &NodeId| virtual_node == Some(*node) || busy.contains(node);
+        self.whole.retain(&stays);
+        self.near.retain(|node, _| stays(node));
+        self.nodes.retain(|node, _| stays(node));
+        let vertices: Vec<Vertex> =
+            std::mem::take(&mut self.vertices).into_values().filter(|vertex| stays(&vertex.node)).collect();
+        self.held.clear();
+        self.place.clear();
+        self.all_of.clear();
+        self.all_nodes = false;
+        for vertex in vertices {
+            self.add(vertex);
+        }
+        self
     }
 
     /// The vertex of a role on a node, if it is loaded.

@@ -15,7 +15,7 @@ use engine_core::template::{self, Syntax};
 use engine_remote::{Followed, Following, RemoteError, Target, repeatable};
 use engine_store::StoreError;
 use engine_store::jobs::{self, OpenJob};
-use engine_store::nodes::{self, Change, Node};
+use engine_store::nodes::{self, Change, Node, Recording};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -136,7 +136,8 @@ async fn mark(shared: &Shared, node: &Node, error: &RemoteError) -> Result<(), S
         only_from: Some("up"),
         ..Change::default()
     };
-    nodes::change(&shared.pool, None, node.id, &change, &shared.revisions, "engine").await.map(|_| ())
+    let recording = Recording { node: node.id, engine: None, change };
+    nodes::change(&shared.pool, recording, &shared.revisions, "engine").await.map(|_| ())
 }
 
 fn told(error: &RemoteError) -> Failure {

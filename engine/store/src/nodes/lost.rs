@@ -71,7 +71,7 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     }
     let written = turn.finish();
     locked.write(&written, &revision, None, by).await?;
-    wake_waiting(&mut locked.tx, deployment, node).await?;
+    wake_waiting(&mut locked.tx, deployment, [node].into_iter()).await?;
     locked.notify(EVENTS).await?;
     locked.notify_work().await?;
     locked.commit().await?;

@@ -76,7 +76,7 @@ pub async fn stand(
     let written = turn.finish();
     locked.write(&written, &revision, None, by).await?;
     event(&mut locked.tx, kind, found.deployment_id, node, by, detail).await?;
-    wake_waiting(&mut locked.tx, locked.id.0, node).await?;
+    wake_waiting(&mut locked.tx, locked.id.0, [node].into_iter()).await?;
     locked.notify(EVENTS).await?;
     locked.notify_work().await?;
     locked.commit().await?;
