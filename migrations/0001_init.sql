@@ -46,6 +46,7 @@ create table deployment (
     changed_at    timestamptz not null
 );
 
+create index deployment_stirred on deployment (deployment_id) where known_to is null and state <> 'gone';
 create index deployment_destroying on deployment (deployment_id) where state = 'destroying';
 
 -- Roles as they were committed: documents with their files, by hash of everything.

@@ -16,6 +16,7 @@ mod growing;
 mod hosts;
 mod imports;
 mod lab;
+mod old;
 mod redeploy;
 mod retry;
 mod roles;

@@ -92,7 +92,7 @@ fn text(report: &Report) -> String {
          \x20 {commit:9.2} s   plan and commit; again, nothing to do: {again:.2} s\n\
          {how}\
          \x20 {transitions:9}     transitions, {:.0} in a second; {:.0} node roles in a second\n\
-         \x20 {:9.4}     flushes for each transition, {:.0} bytes of write-ahead log\n\
+         \x20 {:9.4}     flushes for each transition, {:.0} bytes of write-ahead log, {:.0} pages looked at\n\
          \x20 {median:9.1} ms  from ready to claimed, median; 95 %: {most:.1}, 99 %: {nearly_all:.1}\n\
          \x20 {failed:9}     attempts failed and were asked for again\n\
          \x20 {:9}     MB of memory at most, without Postgres\n\
@@ -101,6 +101,7 @@ fn text(report: &Report) -> String {
         report.node_roles_per_second,
         report.flushes_per_transition,
         report.bytes_per_transition,
+        report.pages_per_transition,
         memory() / 1_000_000,
     )
 }

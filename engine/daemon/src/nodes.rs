@@ -15,6 +15,7 @@ use engine_store::StoreError;
 use engine_store::nodes::{self, Change, Node, Recording};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::hints::{self, Woken};
@@ -26,6 +27,8 @@ use record::{Queue, Told};
 const AT_ONCE: usize = 32;
 /// With those of which is only to be recorded what became of them.
 const HELD: usize = 1024;
+/// After a look that found no node to work on, the next one comes no sooner: most hints are not of nodes.
+const SELDOM: Duration = Duration::from_millis(250);
 /// Between attempts, doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -46,19 +49,29 @@ pub(crate) async fn work(shared: Arc<Shared>, runners: Runners, stop: Cancellati
     let yard = Arc::new(Yard { shared, runners, places, freed: Notify::new(), queue: Queue::default() });
     let mut at_work: JoinSet<()> = JoinSet::new();
     let mut pause = Duration::ZERO;
+    let mut in_vain: Option<Instant> = None;
     loop {
         tokio::select! {
             woken = hints::wait(&mut hints, pause, &stop) => if woken == Woken::Stop { break },
             () = yard.freed.notified() => {}
         }
         hints.mark_unchanged();
+        let early = in_vain.map_or(Duration::ZERO, |at| SELDOM.saturating_sub(at.elapsed()));
+        if !early.is_zero() {
+            pause = early;
+            continue;
+        }
         while let Some(done) = at_work.try_join_next() {
             if let Err(error) = done {
                 tracing::error!(%error, "work on a node panicked; its lease of the node is given back when the engine ends");
             }
         }
+        in_vain = None;
         pause = match round(&yard, &mut at_work).await {
-            Ok(pause) => pause,
+            Ok((taken, pause)) => {
+                in_vain = (taken == 0).then(Instant::now);
+                pause
+            }
             Err(error) => {
                 tracing::debug!(%error, "cannot look after nodes");
                 Duration::from_millis(500)
@@ -69,11 +82,14 @@ pub(crate) async fn work(shared: Arc<Shared>, runners: Runners, stop: Cancellati
     at_work.shutdown().await;
 }
 
-async fn round(yard: &Arc<Yard>, at_work: &mut JoinSet<()>) -> Result<Duration, StoreError> {
+/// Takes what there is room for: how many, and how long until there is more.
+async fn round(yard: &Arc<Yard>, at_work: &mut JoinSet<()>) -> Result<(usize, Duration), StoreError> {
     let shared = &yard.shared;
+    let mut count = 0;
     let free = yard.places.available_permits().min(HELD.saturating_sub(at_work.len()));
     if free > 0 {
         let taken = nodes::take(&shared.pool, shared.engine(), i64::try_from(free).unwrap_or(1)).await?;
+        count = taken.len();
         for node in taken {
             // Whoever goes on with a node may have come first: then this one waits for its place.
             let place = Arc::clone(&yard.places).try_acquire_owned().ok();
@@ -84,7 +100,7 @@ async fn round(yard: &Arc<Yard>, at_work: &mut JoinSet<()>) -> Result<Duration, 
         tracing::info!(deployment = name, "destroyed");
     }
     let next = nodes::next_in(&shared.pool).await?;
-    Ok(next.map_or(shared.poll, |next| next.max(Duration::from_millis(50)).min(shared.poll)))
+    Ok((count, next.map_or(shared.poll, |next| next.max(Duration::from_millis(50)).min(shared.poll))))
 }
 
 /// Does what there is to be done with a node, and records it.

@@ -1,5 +1,6 @@
 //! The pass: one turn after the other over the deployments in which there is something to be done.
 
+mod look;
 mod share;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use crate::drift;
 use crate::hints::{self, Woken};
 use crate::run::{Ended, Runners};
 use crate::shared::Shared;
+use look::Look;
 use share::Places;
 
 /// Vertices judged, and claimed, in one turn at most.
@@ -70,6 +72,8 @@ enum Left {
 enum Turned {
     /// There may be more to do at once.
     More,
+    /// There is more to do when there are places for jobs.
+    Waits,
     /// Nothing is to be done now.
     Rest,
     /// Another engine has it.
@@ -85,14 +89,21 @@ pub(crate) async fn turns(
     let mut hints = shared.hints.subscribe();
     let mut ended: HashMap<DeploymentId, Vec<Ended>> = HashMap::new();
     let mut kept = Kept { turns: Uuid::now_v7(), hoods: HashMap::new() };
+    let mut look = Look::new();
     let mut pause = Duration::ZERO;
     loop {
         if stop.is_cancelled() {
             return;
         }
+        let mut hinted = hints.has_changed().unwrap_or(true);
         if !pause.is_zero() {
             tokio::select! {
-                woken = hints::wait(&mut hints, pause, &stop) => if woken == Woken::Stop { return },
+                woken = hints::wait(&mut hints, pause, &stop) => {
+                    if woken == Woken::Stop {
+                        return;
+                    }
+                    hinted = true;
+                }
                 Some(report) = reports.recv() => {
                     ended.entry(report.deployment).or_default().push(report);
                     gather(&mut ended, &mut reports, runners.len()).await;
@@ -103,10 +114,15 @@ pub(crate) async fn turns(
         while let Ok(report) = reports.try_recv() {
             ended.entry(report.deployment).or_default().push(report);
         }
-        pause = match round(&shared, &runners, &mut ended, &mut kept, &hints).await {
+        let found = look.work(&shared.pool, hinted).await;
+        let done = match found {
+            Ok(todo) => round(&shared, &runners, &mut ended, &mut kept, &hints, todo, &mut look).await,
+            Err(error) => Err(error),
+        };
+        pause = match done {
             Ok(Left::Work) => Duration::ZERO,
             Ok(Left::Busy) => BUSY_PAUSE,
-            Ok(Left::Nothing) => shared.poll,
+            Ok(Left::Nothing) => look.rest(shared.poll),
             Err(error) => {
                 tracing::debug!(%error, code = error.code(), "a turn did not come about");
                 if !error.is_transient() {
@@ -146,8 +162,9 @@ async fn round(
     ended: &mut HashMap<DeploymentId, Vec<Ended>>,
     kept: &mut Kept,
     hints: &watch::Receiver<u64>,
+    mut todo: Vec<DeploymentId>,
+    look: &mut Look,
 ) -> Result<Left, StoreError> {
-    let mut todo = pass::with_work(&shared.pool).await?;
     todo.extend(ended.keys().copied());
     todo.sort_unstable();
     todo.dedup();
@@ -162,10 +179,12 @@ async fn round(
     for (place, (own, deployment)) in order.iter().enumerate() {
         let jobs = Jobs { own: *own, after: order.len() - place - 1, sharing };
         loop {
-            match turn(shared, runners, *deployment, ended, kept, jobs).await {
+            let turned = turn(shared, runners, *deployment, ended, kept, jobs).await;
+            look.turned(*deployment, !matches!(turned, Ok(Turned::Rest)));
+            match turned {
                 Ok(Turned::More) if sharing == 1 && !hints.has_changed().unwrap_or(true) => continue,
                 Ok(Turned::More) => left = Left::Work,
-                Ok(Turned::Rest) => {}
+                Ok(Turned::Rest | Turned::Waits) => {}
                 Ok(Turned::Busy) if ended.contains_key(deployment) => left = left.max(Left::Busy),
                 Ok(Turned::Busy) => {}
                 // A deployment that can not be turned must not stop the others.
@@ -208,11 +227,12 @@ async fn turn(
     let mut claimable = todo.ready;
     claimable.truncate(room);
     if reports.is_empty() && todo.woken.is_empty() && claimable.is_empty() {
-        locked.roll_back().await?;
+        // Seen, if others had changed something.
+        locked.commit().await?;
         if known {
             kept.hoods.insert(deployment, hood);
         }
-        return Ok(Turned::Rest);
+        return Ok(if many_ready { Turned::Waits } else { Turned::Rest });
     }
     let mine = locked.finish_jobs(engine, reports.iter().map(|report| &report.finished)).await?;
     let concerned: Vec<VertexId> = todo.woken.iter().chain(&claimable).copied().chain(mine.values().copied()).collect();
@@ -281,7 +301,11 @@ async fn turn(
     if written.vertices.iter().any(engine_core::settle::Vertex::is_gone) {
         shared.hint();
     }
-    Ok(if again || more { Turned::More } else { Turned::Rest })
+    Ok(match again || more {
+        true => Turned::More,
+        false if many_ready || left_ready => Turned::Waits,
+        false => Turned::Rest,
+    })
 }
 
 /// Lets go of the jobs whose reports a turn took, or refused. `true`: there are more than it looked at.

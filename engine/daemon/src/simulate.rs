@@ -92,6 +92,8 @@ pub struct Report {
     pub flushes_per_transition: f64,
     /// Bytes of the write-ahead log for each transition.
     pub bytes_per_transition: f64,
+    /// Pages of tables and indexes that Postgres looked at for each transition.
+    pub pages_per_transition: f64,
     /// Milliseconds from ready to claimed: median, 95 %, 99 %.
     pub claimed_after: [f64; 3],
     /// Attempts that failed.
@@ -203,8 +205,8 @@ pub async fn run(
     };
     let node_roles = u64::from(fleet.deployments) * u64::from(fleet.nodes) * u64::from(fleet.layers);
     #[allow(clippy::cast_precision_loss, reason = "counts of a simulation are small")]
-    let (transitions, flushes, bytes, ran) =
-        (since.transitions as f64, since.flushes as f64, since.bytes as f64, node_roles as f64);
+    let [transitions, flushes, bytes, pages, ran] =
+        [since.transitions as f64, since.flushes as f64, since.bytes as f64, since.pages as f64, node_roles as f64];
     Ok(Report {
         deployments: fleet.deployments,
         nodes: fleet.nodes,
@@ -218,6 +220,7 @@ pub async fn run(
         node_roles_per_second: ran / times.converge,
         flushes_per_transition: flushes / transitions,
         bytes_per_transition: bytes / transitions,
+        pages_per_transition: pages / transitions,
         claimed_after: since.claimed_after,
         failed: since.failed,
         again,

@@ -15,6 +15,7 @@ pub struct Mark {
     at: OffsetDateTime,
     flushes: i64,
     bytes: i64,
+    pages: i64,
 }
 
 /// What happened since a [`Mark`].
@@ -30,26 +31,28 @@ pub struct Since {
     pub flushes: i64,
     /// Bytes of the write-ahead log; as above.
     pub bytes: i64,
+    /// Pages of tables and indexes that were looked at in this database, by whomever; as above.
+    pub pages: i64,
     /// From ready to claimed, in milliseconds: half of all, 95 and 99 of a hundred took no longer.
     pub claimed_after: [f64; 3],
 }
 
 /// Now.
 pub async fn mark(pool: &PgPool) -> Result<Mark, StoreError> {
-    let (flushes, bytes) = wal(pool).await?;
+    let ((flushes, bytes), pages) = (wal(pool).await?, pages(pool).await?);
     let last = sqlx::query!(
         r#"select coalesce(max(seq), 0) as "seq!", clock_timestamp() as "at!: OffsetDateTime" from event"#
     )
     .fetch_one(pool)
     .await
     .map_err(doing("counting events"))?;
-    Ok(Mark { event: last.seq, at: last.at, flushes, bytes })
+    Ok(Mark { event: last.seq, at: last.at, flushes, bytes, pages })
 }
 
 /// Everything since then.
 pub async fn since(pool: &PgPool, mark: Mark) -> Result<Since, StoreError> {
     let failed = doing("counting what happened");
-    let (flushes, bytes) = wal(pool).await?;
+    let ((flushes, bytes), pages) = (wal(pool).await?, pages(pool).await?);
     let events = sqlx::query_scalar!(
         r#"select count(*) as "count!" from event
            where seq > $1 and kind like 'node-role.%' and kind <> 'node-role.bind'"#,
@@ -84,6 +87,7 @@ pub async fn since(pool: &PgPool, mark: Mark) -> Result<Since, StoreError> {
         failed: jobs.failed,
         flushes: flushes - mark.flushes,
         bytes: bytes - mark.bytes,
+        pages: pages - mark.pages,
         claimed_after: waits.and_then(|waits| waits.try_into().ok()).unwrap_or_default(),
     })
 }
@@ -209,4 +213,13 @@ async fn wal(pool: &PgPool) -> Result<(i64, i64), StoreError> {
         .await
         .map_err(doing("reading the statistics of the write-ahead log"))?;
     Ok((row.flushes, row.bytes))
+}
+
+async fn pages(pool: &PgPool) -> Result<i64, StoreError> {
+    sqlx::query_scalar!(
+        r#"select blks_hit + blks_read as "pages!" from pg_stat_database where datname = current_database()"#
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("reading the statistics of the database"))
 }

@@ -101,6 +101,15 @@ pub async fn with_work(pool: &PgPool) -> Result<Vec<DeploymentId>, StoreError> {
     Ok(rows.into_iter().map(DeploymentId).collect())
 }
 
+/// Deployments in which somebody changed something, and no turn has looked since.
+pub async fn stirred(pool: &PgPool) -> Result<Vec<DeploymentId>, StoreError> {
+    let rows = sqlx::query_scalar!("select deployment_id from deployment where known_to is null and state <> 'gone'")
+        .fetch_all(pool)
+        .await
+        .map_err(doing("looking for what was changed"))?;
+    Ok(rows.into_iter().map(DeploymentId).collect())
+}
+
 /// Takes a deployment's row for a change from outside of turns, and waits for it. `None`: there is no such deployment.
 pub async fn lock(pool: &PgPool, id: DeploymentId) -> Result<Option<Locked>, StoreError> {
     let failed = doing("locking a deployment");

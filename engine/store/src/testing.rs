@@ -19,7 +19,7 @@ use std::{
 
 use nix::unistd::Uid;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Connection, Executor, PgConnection, PgPool, SqlSafeStr};
+use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, Transaction};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -36,6 +36,16 @@ const TEMPLATE: &str = "template_plinth";
 const POOL: u32 = 8;
 
 static SERVER: OnceCell<Embedded> = OnceCell::const_new();
+
+/// A transaction that has written, and sees the database as it is now, for as long as it is held.
+pub async fn snapshot(pool: &PgPool) -> Transaction<'static, Postgres> {
+    let mut held = pool.begin_with("begin isolation level repeatable read").await.expect("begun");
+    // Ours are ended when they are idle for long; those of others may not be.
+    held.execute("set local idle_in_transaction_session_timeout = 0; select pg_current_xact_id()")
+        .await
+        .expect("it has a number");
+    held
+}
 
 /// A database that nobody else uses; dropped with the value.
 #[derive(Debug)]

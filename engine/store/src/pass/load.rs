@@ -105,6 +105,9 @@ impl Locked {
         &mut self,
         places: BTreeSet<(RoleName, NodeName)>,
     ) -> Result<Vec<VertexId>, StoreError> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
         let (roles, nodes): (Vec<RoleName>, Vec<NodeName>) = places.into_iter().unzip();
         let ids = sqlx::query_scalar!(
             "select v.vertex_id from vertex v join node n using (node_id)
