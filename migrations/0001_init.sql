@@ -168,6 +168,8 @@ create table vertex (
     -- How often this attempt failed in a row, and when it is tried again by itself: while failed.
     tries         integer not null default 0,
     retry_at      timestamptz,
+    -- When what its last success told is to be made anew.
+    renew_at      timestamptz,
     changed_at    timestamptz not null,
     -- What indexes speak of below. They must not speak of columns that change whenever a vertex moves: a row whose
     -- indexed columns stay as they are is updated within its page, and no index is written.
@@ -190,6 +192,7 @@ create index vertex_woken on vertex (deployment_id) where wake;
 create index vertex_ready on vertex (deployment_id) where ready;
 create index vertex_broken on vertex (deployment_id) where broken;
 create index vertex_retry on vertex (retry_at) where broken and retry_at is not null;
+create index vertex_renew on vertex (renew_at) where renew_at is not null;
 create index vertex_sought on vertex (deployment_id, sought) where sought is not null;
 -- Those that wait for a budget.
 create index vertex_rationed on vertex (deployment_id) where sought like 'b:%' or sought like 'm:%';
@@ -330,6 +333,59 @@ create table job_log (
     line   text not null,
     primary key (job_id, seq)
 );
+
+-- Keys that ever sealed anything here, each with a value that only it opens. The keys themselves are not in the database.
+create table seal (
+    key_id  text primary key,
+    canary  bytea not null,
+    made_at timestamptz not null
+);
+
+-- Authorities: keys that sign. What stands of them here is of no use without the seal key.
+create table authority (
+    authority_id  uuid primary key,
+    deployment_id uuid not null references deployment on delete cascade,
+    vertex_id     uuid not null,
+    -- Of the vertex, from 1.
+    generation    integer not null,
+    -- active: signs; gone: nobody can sign with it any more
+    state         text not null constraint authority_state check (state in ('active', 'gone')),
+    -- What it was asked to be.
+    founded_as    jsonb not null,
+    certificate   text not null,
+    -- PKCS #8, sealed.
+    key           bytea,
+    not_after     timestamptz not null,
+    job_id        uuid not null,
+    made_at       timestamptz not null,
+    constraint authority_generation_taken unique (vertex_id, generation),
+    constraint authority_active_has_key check ((state = 'active') = (key is not null))
+);
+create index authority_of_deployment on authority (deployment_id);
+
+-- What authorities signed.
+create table certificate (
+    -- In hexadecimal digits.
+    serial       text primary key,
+    authority_id uuid not null references authority on delete cascade,
+    vertex_id    uuid not null,
+    node         text not null,
+    -- Of the subject, as text: DNS names and addresses.
+    names        jsonb not null,
+    usages       jsonb not null,
+    body         text not null,
+    not_before   timestamptz not null,
+    not_after    timestamptz not null,
+    renew_at     timestamptz not null,
+    -- A job signs once, however often it is followed from its beginning.
+    job_id       uuid not null constraint certificate_once_per_job unique,
+    issued_at    timestamptz not null,
+    revoked_at   timestamptz,
+    reason       text,
+    constraint certificate_revoked_for_a_reason check ((revoked_at is null) = (reason is null))
+);
+create index certificate_of_authority on certificate (authority_id, issued_at);
+create index certificate_of_vertex on certificate (vertex_id) where revoked_at is null;
 
 -- Everything that happened, in the transaction in which it happened.
 create table event (

@@ -57,18 +57,31 @@ start_engine() {
 
 members() { "$plinth" deployment show demo >/dev/null && "$plinth" node list -o name | grep '^demo-members-'; }
 
+# etcdctl on a member, with the certificate of that member.
+ctl() { # node arguments
+    local node=$1 tls=/etc/etcd/tls/server
+    shift
+    "$plinth" exec "$node" -- etcdctl --endpoints="$(endpoint "$node")" --cacert=$tls/ca.pem --cert=$tls/cert.pem --key=$tls/key.pem "$@"
+}
+
+endpoint() { "$plinth" node show "$1" -o json | sed -n 's/^ *"address": "\([0-9.]*\)".*/https:\/\/\1:2379/p' | head -n 1; }
+
 prove() {
     local first node key value
     mapfile -t nodes < <(members)
     [ "${#nodes[@]}" -ge 3 ] || die "demo has ${#nodes[@]} nodes, not three"
     first=${nodes[0]} key=demo value="it works, $(date -u +%FT%TZ)"
-    "$plinth" exec "$first" -- etcdctl put "$key" "$value" >/dev/null
+    ctl "$first" put "$key" "$value" >/dev/null
     for node in "${nodes[@]:1}"; do
-        "$plinth" exec "$node" -- etcdctl get --print-value-only "$key" | grep -qF "$value" ||
+        ctl "$node" get --print-value-only "$key" | grep -qF "$value" ||
             die "$node does not have what was written through $first"
         echo "written through $first, read through $node: $value"
     done
-    for node in "${nodes[@]}"; do "$plinth" exec "$node" -- etcdctl endpoint health 2>&1; done
+    for node in "${nodes[@]}"; do ctl "$node" endpoint health 2>&1; done
+    if "$plinth" exec "$first" -- curl --silent --cacert /etc/etcd/tls/server/ca.pem "$(endpoint "$first")/health"; then
+        die "$first talks to a client without a certificate"
+    fi
+    echo "$first refuses a client without a certificate"
 }
 
 up() {
@@ -91,7 +104,7 @@ It is left running. To go on (make demo-down takes it away):
   plinth status demo --watch
   plinth why demo deployment/etcd-ready
   plinth graph demo -o mermaid
-  plinth exec $(members | tr '\n' ' ')-- etcdctl member list
+  plinth exec $(members | head -n 1) -- bash -c 'cd /etc/etcd/tls/server; etcdctl --endpoints=$(endpoint "$(members | head -n 1)") --cacert=ca.pem --cert=cert.pem --key=key.pem member list'
   plinth scale demo members 5 --wait
   plinth destroy demo
 TEXT

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::site::Site;
@@ -37,7 +40,7 @@ struct Written {
 }
 
 impl Writer {
-    fn start(endpoints: Vec<String>) -> Self {
+    fn start(client: Client, endpoints: Vec<String>) -> Self {
         let (endpoints, stop) = (Arc::new(Mutex::new(endpoints)), Arc::new(AtomicBool::new(false)));
         let (to, until) = (Arc::clone(&endpoints), Arc::clone(&stop));
         let task = std::thread::spawn(move || {
@@ -45,7 +48,7 @@ impl Writer {
             let mut number = 0;
             while !until.load(Ordering::Relaxed) {
                 number += 1;
-                written.put(&to, number);
+                written.put(&client, &to, number);
                 // Two hundred a second are enough, the members are on this machine.
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -65,7 +68,7 @@ impl Writer {
 }
 
 impl Written {
-    fn put(&mut self, endpoints: &Endpoints, number: u32) {
+    fn put(&mut self, client: &Client, endpoints: &Endpoints, number: u32) {
         let began = Instant::now();
         let mut said = Vec::new();
         for attempt in 0..TRIES {
@@ -79,7 +82,7 @@ impl Written {
             };
             let body = json!({"key": STANDARD.encode(key(number)), "value": STANDARD.encode(number.to_string())});
             self.retries += u32::from(attempt > 0);
-            match post(&url, "/v3/kv/put", &body, left.min(PATIENCE / TRIES)) {
+            match client.post(&url, "/v3/kv/put", &body, left.min(PATIENCE / TRIES)) {
                 Ok(_) => {
                     self.acknowledged.insert(number);
                     self.slowest = self.slowest.max(began.elapsed());
@@ -96,39 +99,85 @@ fn key(number: u32) -> String {
     format!("written/{number:08}")
 }
 
-/// One request to the JSON gateway of a member.
-fn post(url: &str, path: &str, body: &Value, limit: Duration) -> Result<Value, String> {
-    let end = Instant::now() + limit;
-    let host = url.strip_prefix("http://").ok_or("no URL")?;
-    let address: SocketAddr = host.parse().map_err(|error| format!("{error}"))?;
-    let failed = |error: std::io::Error| error.to_string();
-    let mut stream = TcpStream::connect_timeout(&address, limit).map_err(failed)?;
-    let body = body.to_string();
-    let request = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    stream.write_all(request.as_bytes()).map_err(failed)?;
-    let mut answer = Vec::new();
-    let mut part = [0; 8192];
-    loop {
-        let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or("too late")?;
-        stream.set_read_timeout(Some(left)).map_err(failed)?;
-        match stream.read(&mut part).map_err(failed)? {
-            0 => break,
-            count => answer.extend_from_slice(&part[..count]),
+/// Somebody who talks to members: trusts their authority, and shows a certificate or none.
+#[derive(Clone)]
+struct Client(Arc<ClientConfig>);
+
+impl Client {
+    /// With the files of the first member, which has a certificate for talking to the others.
+    fn of(site: &Site) -> Self {
+        let file = |name: &str| Self::file(site, "it-members-1", &format!("/etc/etcd/tls/server/{name}.pem"));
+        Self::with(&file("ca"), Some((&file("cert"), &file("key"))))
+    }
+
+    fn file(site: &Site, node: &str, path: &str) -> String {
+        let script = format!("base64 --wrap=0 {path}");
+        let said = site.ok(&["exec", node, "--", "bash", "-c", &script]);
+        let word = said.split_whitespace().last().expect("a word");
+        String::from_utf8(STANDARD.decode(word).expect("base64")).expect("text")
+    }
+
+    fn with(ca: &str, own: Option<(&str, &str)>) -> Self {
+        let certificates = |text: &str| -> Vec<CertificateDer<'static>> {
+            CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().expect("certificates")
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(ca) {
+            roots.add(certificate).expect("an authority");
         }
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        let config = match own {
+            Some((chain, key)) => {
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+                config.with_client_auth_cert(certificates(chain), key).expect("a pair")
+            }
+            None => config.with_no_client_auth(),
+        };
+        Self(Arc::new(config))
     }
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
-    let status = head.lines().next().unwrap_or_default();
-    if !status.contains(" 200 ") {
-        return Err(format!("{status}: {}", body.trim()));
+
+    /// One request to the JSON gateway of a member.
+    fn post(&self, url: &str, path: &str, body: &Value, limit: Duration) -> Result<Value, String> {
+        let end = Instant::now() + limit;
+        let host = url.strip_prefix("https://").ok_or("no URL")?;
+        let address: SocketAddr = host.parse().map_err(|error| format!("{error}"))?;
+        let failed = |error: std::io::Error| error.to_string();
+        let stream = TcpStream::connect_timeout(&address, limit).map_err(failed)?;
+        let name = ServerName::from(address.ip());
+        let tls = ClientConnection::new(Arc::clone(&self.0), name).map_err(|error| error.to_string())?;
+        let mut stream = StreamOwned::new(tls, stream);
+        let left = || end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or("too late");
+        stream.sock.set_read_timeout(Some(left()?)).map_err(failed)?;
+        stream.sock.set_write_timeout(Some(left()?)).map_err(failed)?;
+        let body = body.to_string();
+        let request = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).map_err(failed)?;
+        let mut answer = Vec::new();
+        let mut part = [0; 8192];
+        loop {
+            stream.sock.set_read_timeout(Some(left()?)).map_err(failed)?;
+            match stream.read(&mut part).map_err(failed)? {
+                0 => break,
+                count => answer.extend_from_slice(&part[..count]),
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+        let status = head.lines().next().unwrap_or_default();
+        if !status.contains(" 200 ") {
+            return Err(format!("{status}: {}", body.trim()));
+        }
+        serde_json::from_str(body).map_err(|error| error.to_string())
     }
-    serde_json::from_str(body).map_err(|error| error.to_string())
 }
 
 /// All that is there under the writer's keys, read through one member.
-fn stored(url: &str) -> BTreeMap<String, String> {
+fn stored(client: &Client, url: &str) -> BTreeMap<String, String> {
     let range = json!({"key": STANDARD.encode("written/"), "range_end": STANDARD.encode("written0")});
-    let answer = post(url, "/v3/kv/range", &range, Duration::from_secs(30)).expect("a range");
+    let answer = client.post(url, "/v3/kv/range", &range, Duration::from_secs(30)).expect("a range");
     let text = |value: &Value| {
         let bytes = STANDARD.decode(value.as_str().expect("text")).expect("base64");
         String::from_utf8(bytes).expect("text")
@@ -144,8 +193,8 @@ fn endpoints(site: &Site) -> Vec<String> {
 }
 
 /// Name and whether it is a learner, of each member.
-fn members(url: &str) -> BTreeMap<String, bool> {
-    let answer = post(url, "/v3/cluster/member/list", &json!({}), PATIENCE).expect("a member list");
+fn members(client: &Client, url: &str) -> BTreeMap<String, bool> {
+    let answer = client.post(url, "/v3/cluster/member/list", &json!({}), PATIENCE).expect("a member list");
     let all = answer["members"].as_array().expect("members").iter();
     all.map(|one| (one["name"].as_str().unwrap_or_default().to_owned(), one["isLearner"] == true)).collect()
 }
@@ -192,11 +241,33 @@ fn until_at(site: &Site, revision: i64) -> Value {
     })
 }
 
-fn grows_and_shrinks(site: &Site, writer: &Writer, first: &[String]) {
+/// Neither without a certificate, nor with one of another authority; and nothing but TLS is spoken.
+fn only_clients_with_a_certificate_are_heard(site: &Site, urls: &[String]) {
+    let ca = Client::file(site, "it-members-1", "/etc/etcd/tls/server/ca.pem");
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut strange = rcgen::CertificateParams::new(vec!["it-members-1.it.plinth.internal".to_owned()]).expect("names");
+    strange.distinguished_name.push(rcgen::DnType::CommonName, "etcd");
+    let strange = strange.self_signed(&key).expect("a certificate").pem();
+    for url in urls {
+        for client in [Client::with(&ca, None), Client::with(&ca, Some((&strange, &key.serialize_pem())))] {
+            let said = client.post(url, "/v3/cluster/member/list", &json!({}), PATIENCE);
+            assert!(said.as_ref().is_err_and(|said| said.contains("ertificate")), "{url}: {said:?}");
+        }
+        let address: SocketAddr = url.trim_start_matches("https://").parse().expect("an address");
+        let mut plain = TcpStream::connect(address).expect("it listens");
+        plain.write_all(b"GET /health HTTP/1.0\r\n\r\n").expect("sent");
+        let mut answer = Vec::new();
+        let _ = plain.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!answer.contains("true"), "{url} speaks plain HTTP: {answer}");
+    }
+}
+
+fn grows_and_shrinks(site: &Site, client: &Client, writer: &Writer, first: &[String]) {
     site.ok(&["scale", "it", "members", "5", "--yes", "--wait"]);
     let grown = endpoints(site);
     assert_eq!(grown.len(), 5);
-    assert_eq!(members(&grown[4]), full(&["1", "2", "3", "4", "5"]), "all of them full members");
+    assert_eq!(members(client, &grown[4]), full(&["1", "2", "3", "4", "5"]), "all of them full members");
     for node in MEMBERS {
         let jobs = site.json(&["why", "it", &format!("{node}/etcd")])["jobs"].as_array().map(Vec::len);
         assert_eq!(jobs, Some(1), "{node} was left alone");
@@ -205,7 +276,7 @@ fn grows_and_shrinks(site: &Site, writer: &Writer, first: &[String]) {
     writer.use_these(grown);
     site.ok(&["scale", "it", "members", "3", "--yes", "--wait"]);
     assert_eq!(endpoints(site), first);
-    assert_eq!(members(&first[2]), full(&["1", "2", "3"]));
+    assert_eq!(members(client, &first[2]), full(&["1", "2", "3"]));
     site.until_so("gone", || {
         let nodes = site.ok(&["node", "list", "-o", "name"]);
         if nodes.lines().count() == 3 { Ok(()) } else { Err(nodes) }
@@ -227,7 +298,7 @@ fn a_changed_flag_goes_through_one_by_one(site: &Site) {
     }
 }
 
-fn a_broken_flag_stops_at_the_first_member_and_a_mended_one_goes_on(site: &Site, first: &[String]) {
+fn a_broken_flag_stops_at_the_first_member_and_a_mended_one_goes_on(site: &Site, client: &Client, first: &[String]) {
     // An election must take at least five heartbeats: etcd ends at its start.
     site.apply(&cluster("snapshot-count: 5000, election-timeout: 200"));
     let role = |status: &Value, node: &str| {
@@ -247,7 +318,7 @@ fn a_broken_flag_stops_at_the_first_member_and_a_mended_one_goes_on(site: &Site,
     assert!(why.contains("--election-timeout[200ms]"), "what etcd says of it: {why}");
     for url in &first[1..] {
         let put = json!({"key": STANDARD.encode("while"), "value": STANDARD.encode("broken")});
-        post(url, "/v3/kv/put", &put, PATIENCE).expect("the others serve");
+        client.post(url, "/v3/kv/put", &put, PATIENCE).expect("the others serve");
     }
     site.apply(&cluster("snapshot-count: 6000"));
     until_at(site, 6);
@@ -261,7 +332,7 @@ fn a_broken_flag_stops_at_the_first_member_and_a_mended_one_goes_on(site: &Site,
 }
 
 /// Its machine and its data are gone: who is made anew is another member, and the one before is removed.
-fn a_node_is_made_anew(site: &Site, writer: &Writer) {
+fn a_node_is_made_anew(site: &Site, client: &Client, writer: &Writer) {
     for (again, revision) in [(1, 7), (2, 8)] {
         let before = endpoints(site);
         site.ok(&["redeploy", "it", "--node", MEMBERS[1], "--yes", "--wait"]);
@@ -269,7 +340,7 @@ fn a_node_is_made_anew(site: &Site, writer: &Writer) {
         let now = endpoints(site);
         assert_eq!([&now[0], &now[2]], [&before[0], &before[2]]);
         for url in &now {
-            assert_eq!(members(url), full(&["1", &format!("2.{again}"), "3"]), "full members, and no others");
+            assert_eq!(members(client, url), full(&["1", &format!("2.{again}"), "3"]), "full members, and no others");
         }
         let applied: Vec<String> = applies(site, revision).into_iter().map(|(node, ..)| node).collect();
         assert_eq!(applied, [MEMBERS[1]], "the others were left alone");
@@ -285,13 +356,15 @@ fn members_come_and_go_change_and_are_made_anew_and_no_write_fails() {
     site.apply(&cluster(""));
     site.until_active("it");
     let first = endpoints(&site);
-    assert_eq!(members(&first[0]), full(&["1", "2", "3"]));
-    let writer = Writer::start(first.clone());
+    let client = Client::of(&site);
+    assert_eq!(members(&client, &first[0]), full(&["1", "2", "3"]));
+    only_clients_with_a_certificate_are_heard(&site, &first);
+    let writer = Writer::start(client.clone(), first.clone());
 
-    grows_and_shrinks(&site, &writer, &first);
+    grows_and_shrinks(&site, &client, &writer, &first);
     a_changed_flag_goes_through_one_by_one(&site);
-    a_broken_flag_stops_at_the_first_member_and_a_mended_one_goes_on(&site, &first);
-    a_node_is_made_anew(&site, &writer);
+    a_broken_flag_stops_at_the_first_member_and_a_mended_one_goes_on(&site, &client, &first);
+    a_node_is_made_anew(&site, &client, &writer);
 
     let written = writer.stop();
     println!(
@@ -304,7 +377,7 @@ fn members_come_and_go_change_and_are_made_anew_and_no_write_fails() {
     assert_eq!(written.failed, Vec::<String>::new());
     assert!(written.acknowledged.len() > 100, "only {} writes", written.acknowledged.len());
     for url in &endpoints(&site) {
-        let stored = stored(url);
+        let stored = stored(&client, url);
         let lost: Vec<&u32> = written
             .acknowledged
             .iter()
@@ -324,10 +397,11 @@ fn a_member_that_is_dead_is_removed_by_those_who_stay() {
     site.apply("deployment: it\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 3}}\n");
     site.until_active("it");
     let first = endpoints(&site)[0].clone();
+    let client = Client::of(&site);
     let _ = site.run(&["exec", "it-members-3", "--timeout", "5s", "--", "poweroff", "--force"]);
     site.ok(&["scale", "it", "members", "1", "--yes"]);
     site.until_so("one member", || {
-        let members = members(&first);
+        let members = members(&client, &first);
         if members == full(&["1"]) { Ok(()) } else { Err(format!("{members:?}")) }
     });
     let leaver = |status: &Value, node: &str| {
@@ -339,5 +413,5 @@ fn a_member_that_is_dead_is_removed_by_those_who_stay() {
     let left = leaver(&status, "it-members-3").expect("a leaver");
     assert_eq!(left["goal"], "absent", "{left:#}");
     let put = json!({"key": STANDARD.encode("after"), "value": STANDARD.encode("all")});
-    post(&first, "/v3/kv/put", &put, PATIENCE).expect("the one that is left serves");
+    client.post(&first, "/v3/kv/put", &put, PATIENCE).expect("the one that is left serves");
 }

@@ -17,6 +17,7 @@ mod hosts;
 mod imports;
 mod lab;
 mod old;
+mod pki;
 mod redeploy;
 mod retry;
 mod roles;

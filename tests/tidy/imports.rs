@@ -5,16 +5,25 @@ use std::collections::BTreeSet;
 use crate::{none, read, root};
 
 /// The import table of docs/ARCHITECTURE.md: crate, then what of the workspace it may use.
-const TABLE: [(&str, &[&str]); 11] = [
+const TABLE: [(&str, &[&str]); 12] = [
     ("engine/core", &[]),
     ("engine/catalog", &["engine-core"]),
     ("engine/agent", &["engine-core"]),
     ("engine/remote", &["engine-core", "engine-agent"]),
+    ("engine/pki", &["engine-core"]),
     ("engine/store", &["engine-core"]),
     ("engine/provider", &["engine-core", "engine-store", "engine-agent"]),
     (
         "engine/daemon",
-        &["engine-core", "engine-catalog", "engine-store", "engine-agent", "engine-remote", "engine-provider"],
+        &[
+            "engine-core",
+            "engine-catalog",
+            "engine-store",
+            "engine-agent",
+            "engine-remote",
+            "engine-provider",
+            "engine-pki",
+        ],
     ),
     ("api/server", &["engine-core", "engine-catalog", "engine-store"]),
     ("api/client", &["engine-core"]),

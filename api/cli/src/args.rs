@@ -382,6 +382,10 @@ pub(crate) struct Serve {
     /// The database; a private one if missing.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) database: Option<String>,
+    /// The file of the key that opens what is sealed in the database. If missing, the credential `plinth-seal-key` of
+    /// systemd, or else `seal.key` in the data directory, which is made at the first start.
+    #[arg(long, env = "PLINTH_SEAL_KEY", value_name = "FILE")]
+    pub(crate) seal_key: Option<PathBuf>,
     /// Bundles beside the built-in one.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub(crate) bundle: Vec<PathBuf>,

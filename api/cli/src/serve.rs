@@ -16,6 +16,7 @@ use engine_daemon::equipment::AgentMissing;
 use engine_daemon::{AgentBinary, Config, Engine, equipment};
 use engine_store::connect::{self, Target};
 use engine_store::embedded::{Embedded, EmbeddedConfig};
+use engine_store::seal::KeyFile;
 use engine_store::{StoreError, migrate};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -132,7 +133,8 @@ async fn serve(args: Serve) -> Result<(), ServeError> {
         Some(_) => None,
         None => Some(Embedded::start(EmbeddedConfig::new(data.join("postgres"))).await?),
     };
-    let parts = Parts { data: &data, listener, address, catalog, agent };
+    let seal_key = seal_key(args.seal_key, &data);
+    let parts = Parts { data: &data, seal_key, listener, address, catalog, agent };
     let served = with_database(args.database.as_deref(), embedded.as_ref(), parts).await;
     if let Some(embedded) = embedded {
         let how = embedded.stop().await?;
@@ -144,6 +146,7 @@ async fn serve(args: Serve) -> Result<(), ServeError> {
 /// What needs no database.
 struct Parts<'a> {
     data: &'a Path,
+    seal_key: KeyFile,
     listener: TcpListener,
     address: SocketAddr,
     catalog: Arc<Catalog>,
@@ -151,7 +154,7 @@ struct Parts<'a> {
 }
 
 async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Parts<'_>) -> Result<(), ServeError> {
-    let Parts { data, listener, address, catalog, agent } = parts;
+    let Parts { data, seal_key, listener, address, catalog, agent } = parts;
     let target = match (url, embedded) {
         (Some(url), _) => Target::url(url)?,
         (None, Some(embedded)) => embedded.target(),
@@ -166,6 +169,7 @@ async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Pa
     let agent = agent.await.map_err(|error| ServeError::Broken(error.to_string()))??;
     let mut config = Config::new(pool.clone(), target.clone(), Arc::clone(&catalog), agent, data.to_owned());
     config.providers = equipment::providers(data);
+    config.seal_key = seal_key;
     let mut engine = Engine::start(config).await?;
     let endpoint = endpoint(data, address).map_err(|source| ServeError::Data { path: data.to_owned(), source })?;
     let server = Server {
@@ -190,6 +194,15 @@ async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Pa
         (Some(why), _) => Err(ServeError::Broken(why)),
         (None, Ok(served)) => Ok(served?),
         (None, Err(error)) => Err(ServeError::Broken(error.to_string())),
+    }
+}
+
+/// Where the seal key is. Only our own is made; one that was named has to be there.
+fn seal_key(named: Option<PathBuf>, data: &Path) -> KeyFile {
+    let credential = std::env::var_os("CREDENTIALS_DIRECTORY").map(|folder| Path::new(&folder).join("plinth-seal-key"));
+    match named.or_else(|| credential.filter(|file| file.exists())) {
+        Some(path) => KeyFile { path, make: false },
+        None => KeyFile { path: data.join("seal.key"), make: true },
     }
 }
 

@@ -55,6 +55,10 @@ pub(crate) enum StepError {
     InTheWay { path: PathBuf, found: String },
     #[error("{} is a place that no role may take away", path.display())]
     Protected { path: PathBuf },
+    #[error("no key could be made: {0}")]
+    KeyFailed(String),
+    #[error("the certificate {} does not do: {reason}", path.display())]
+    CertificateInvalid { path: PathBuf, reason: String },
     #[error("the process that ran this step is gone, and nobody knows how far it got")]
     OutcomeUnknown,
     #[error("the journal of the job is damaged: {0}")]
@@ -108,6 +112,8 @@ impl StepError {
             Self::UnitUnknown(_) => "unit-unknown",
             Self::InTheWay { .. } => "path-in-the-way",
             Self::Protected { .. } => "path-protected",
+            Self::KeyFailed(_) => "key-failed",
+            Self::CertificateInvalid { .. } => "certificate-invalid",
             Self::OutcomeUnknown => "outcome-unknown",
             Self::JournalDamaged(_) => "journal-damaged",
         }

@@ -6,9 +6,11 @@
 
 mod absent;
 mod account;
+mod certificate;
 mod directory;
 mod download;
 mod file;
+mod key;
 mod link;
 mod module;
 mod output;
@@ -58,10 +60,12 @@ const PROTECTED: [&str; 22] = [
 pub(crate) fn apply(kind: &str, args: Value, cx: &mut Context<'_>) -> Result<Report> {
     match kind {
         "absent" => absent::apply(&read(kind, args)?, cx),
+        "certificate" => certificate::apply(&read(kind, args)?, cx),
         "directory" => directory::apply(&read(kind, args)?, cx),
         "download" => download::apply(&read(kind, args)?, cx),
         "file" => file::apply(&read(kind, args)?, cx),
         "group" => account::apply_group(&read(kind, args)?, cx),
+        "key" => key::apply(&read(kind, args)?, cx),
         "link" => link::apply(&read(kind, args)?, cx),
         "module" => module::apply_module(&module::read(args)?, cx),
         "output" => output::apply(&args, cx),
@@ -84,6 +88,7 @@ pub(crate) fn undo(kind: &str, args: Value, cx: &mut Context<'_>) -> Result<Repo
         "download" => download::undo(&read(kind, args)?, cx),
         "file" => file::undo(&read(kind, args)?, cx),
         "group" => account::undo_group(&read(kind, args)?, cx),
+        "key" => key::undo(&read(kind, args)?, cx),
         "link" => link::undo(&read(kind, args)?, cx),
         "module" => module::undo_module(&module::read(args)?, cx),
         "package" => package::undo(&package::read(args)?, cx),
@@ -92,7 +97,7 @@ pub(crate) fn undo(kind: &str, args: Value, cx: &mut Context<'_>) -> Result<Repo
         "unpack" => unpack::undo(&read(kind, args)?, cx),
         "user" => account::undo_user(&read(kind, args)?, cx),
         // Nothing of them stays, or nothing is known of it: that is for the role's own `remove` and `destroys`.
-        "absent" | "output" | "reboot" | "run" | "wait" => Ok(Report::unchanged()),
+        "absent" | "certificate" | "output" | "reboot" | "run" | "wait" => Ok(Report::unchanged()),
         _ => Err(StepError::UnknownKind(kind.to_owned())),
     }
 }
@@ -136,8 +141,9 @@ pub(crate) fn is_repeatable(step: &Step) -> bool {
 
 /// What it is, for people: `file /etc/hosts`.
 pub(crate) fn title(kind: &str, args: &Value) -> String {
-    const TELLING: [&str; 13] = [
+    const TELLING: [&str; 14] = [
         "about", "path", "name", "names", "url", "archive", "script", "tcp", "http", "unix", "unit", "command", "text",
+        "cert",
     ];
     let telling = match args {
         Value::Object(args) if kind != "output" => TELLING.iter().find_map(|key| args.get(*key)).map(words),

@@ -24,7 +24,10 @@ fn the_tree_loads_clean() {
     assert_eq!(
         roles,
         [
+            "certificate-authority",
             "etcd",
+            "etcd-ca",
+            "etcd-client",
             "etcd-founding",
             "etcd-identity",
             "etcd-membership",
@@ -32,9 +35,14 @@ fn the_tree_loads_clean() {
             "etcd-ready",
             "etcd-roster",
             "etcd-shell",
+            "etcd-tls",
             "hello",
             "node-base",
-            "node-name"
+            "node-name",
+            "tls-certificate",
+            "tls-key",
+            "tls-leaf",
+            "trust-bundle"
         ]
     );
     assert_eq!(loaded.catalog.workloads.keys().collect::<Vec<_>>(), ["etcd-cluster", "hello"]);

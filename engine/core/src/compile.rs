@@ -11,7 +11,7 @@ mod closure;
 mod cycle;
 pub mod duration;
 mod edges;
-mod facts;
+pub(crate) mod facts;
 mod feeds;
 mod fitting;
 mod interfaces;

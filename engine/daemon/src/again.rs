@@ -1,9 +1,10 @@
-//! What failed is tried again by itself when its time has come, where its role wants it so.
+//! What runs again by itself when its time has come: what failed, where its role wants it so, and what was told for a time
+//! only, such as a certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_store::{StoreError, retry};
+use engine_store::{StoreError, renewal, retry};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -14,23 +15,27 @@ pub(crate) async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            // A turn has written down when something is tried again.
+            // A turn has written down when something runs again.
             () = shared.again.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
         pause = round(&shared).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "cannot try again what failed");
+            tracing::debug!(%error, "cannot look for what runs again");
             shared.poll
         });
     }
 }
 
-/// Tries again what is due; how long until there is more.
+/// Lets run again what is due; how long until there is more.
 async fn round(shared: &Shared) -> Result<Duration, StoreError> {
     let now = OffsetDateTime::now_utc();
     for deployment in retry::due(&shared.pool, now).await? {
         retry::again(&shared.pool, deployment, now, &shared.revisions).await?;
     }
-    let wait = retry::next(&shared.pool).await?.map(|next| Duration::try_from(next - now).unwrap_or_default());
+    for deployment in renewal::due(&shared.pool, now).await? {
+        renewal::renew(&shared.pool, deployment, now, &shared.revisions).await?;
+    }
+    let next = [retry::next(&shared.pool).await?, renewal::next(&shared.pool).await?].into_iter().flatten().min();
+    let wait = next.map(|next| Duration::try_from(next - now).unwrap_or_default());
     Ok(wait.map_or(shared.poll, |wait| wait.clamp(Duration::from_millis(50), shared.poll)))
 }

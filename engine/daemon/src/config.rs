@@ -10,6 +10,7 @@ use engine_remote::{AgentBinary, RemoteError};
 use engine_store::PgPool;
 use engine_store::StoreError;
 use engine_store::connect::Target;
+use engine_store::seal::KeyFile;
 
 /// Everything that an engine needs.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct Config {
     pub agent: AgentBinary,
     /// The folder for keys.
     pub data: PathBuf,
+    /// Where the key is that opens what is sealed in the database.
+    pub seal_key: KeyFile,
     /// Jobs at once.
     pub jobs: usize,
     /// Without a sign of life for so long, the engine counts as dead.
@@ -43,6 +46,7 @@ impl Config {
             catalog,
             providers: Providers::new(),
             agent,
+            seal_key: KeyFile { path: data.join("seal.key"), make: true },
             data,
             jobs: 500,
             lease: Duration::from_secs(15),

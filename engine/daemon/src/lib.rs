@@ -41,7 +41,7 @@ pub struct Engine {
 impl Engine {
     /// Registers with the database and starts all loops.
     pub async fn start(config: Config) -> Result<Self, ConfigError> {
-        let shared = Arc::new(Shared::new(config)?);
+        let shared = Arc::new(Shared::new(config).await?);
         lease::enter(&shared).await?;
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();

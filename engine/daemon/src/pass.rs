@@ -294,7 +294,7 @@ async fn turn(
         shared.hint();
     }
     start(shared, runners, opened, &written.claims).await?;
-    if written.vertices.iter().any(|vertex| vertex.retry_at.is_some()) {
+    if written.vertices.iter().any(|vertex| vertex.retry_at.is_some() || vertex.renew_at.is_some()) {
         shared.again.notify_one();
     }
     // A destroyed deployment whose last vertex is gone lets go of its nodes.

@@ -2,6 +2,7 @@
 
 mod agent;
 mod check;
+mod driver;
 mod heard;
 mod simulated;
 
@@ -257,9 +258,8 @@ impl Runners {
         if role.doc.is_noop() && role.doc.remove.is_none() && role.doc.remove_only.is_none() {
             return Ok(Ran::Over(succeeded()));
         }
-        if let Some(driver) = &role.doc.driver {
-            let message = format!("this engine has no driver `{driver}`");
-            return Ok(Ran::Failed(Failure { code: "driver-unknown".to_owned(), message }));
+        if role.doc.driver.is_some() {
+            return Box::pin(driver::run(shared, job, &role, inputs, mode)).await;
         }
         // What is rare or long is boxed: a task is as large as the largest thing that it may wait for, and is moved.
         let Some(on) = Box::pin(nodes::load(&shared.pool, &[job.node])).await?.pop() else {

@@ -13,6 +13,7 @@ use engine_remote::{DeployKey, Keys, Pool, Settings, Target};
 use engine_store::connect::Target as Database;
 use engine_store::nodes::Node;
 use engine_store::pass::Revisions;
+use engine_store::seal::Sealer;
 use engine_store::{PgPool, StoreError, jobs};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) providers: Providers,
     pub(crate) remote: Pool,
     pub(crate) key: DeployKey,
+    pub(crate) sealer: Sealer,
     pub(crate) data: PathBuf,
     pub(crate) jobs: usize,
     pub(crate) lease: Duration,
@@ -46,9 +48,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
+    pub(crate) async fn new(config: Config) -> Result<Self, ConfigError> {
         let folder = |source| ConfigError::Folder { path: config.data.clone(), source };
         std::fs::create_dir_all(config.data.join("keys")).map_err(folder)?;
+        let sealer = Sealer::start(&config.pool, &config.seal_key).await?;
         let key = DeployKey::load_or_create(&config.data.join("deploy.key"))?;
         Ok(Self {
             pool: config.pool,
@@ -57,6 +60,7 @@ impl Shared {
             providers: config.providers,
             remote: Pool::new(Settings::default(), config.agent),
             key,
+            sealer,
             data: config.data,
             jobs: config.jobs,
             lease: config.lease,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{backup::BackupError, connect, embedded::EmbeddedError};
+use crate::{backup::BackupError, connect, embedded::EmbeddedError, seal::SealError};
 
 /// A failure of the store: what was being done, to what, and why it did not work.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +104,9 @@ pub enum StoreError {
     /// A backup, restore or move did not work.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// The key that opens sealed values, or one of them.
+    #[error(transparent)]
+    Seal(#[from] SealError),
 }
 
 impl StoreError {
@@ -122,6 +125,7 @@ impl StoreError {
             Self::Migration { .. } => "migration-failed",
             Self::Embedded(error) => error.code(),
             Self::Backup(error) => error.code(),
+            Self::Seal(error) => error.code(),
         }
     }
 
@@ -143,7 +147,8 @@ impl StoreError {
             | Self::SchemaNewer { .. }
             | Self::SchemaOlder { .. }
             | Self::EngineOlder { .. }
-            | Self::SchemaChanged { .. } => false,
+            | Self::SchemaChanged { .. }
+            | Self::Seal(_) => false,
             Self::Embedded(error) => error.is_transient(),
             Self::Backup(error) => error.is_transient(),
         }

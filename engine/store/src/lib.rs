@@ -14,10 +14,13 @@ pub mod measure;
 pub mod migrate;
 pub mod nodes;
 pub mod pass;
+pub mod pki;
 pub mod read;
 pub mod redeploy;
+pub mod renewal;
 pub mod residue;
 pub mod retry;
+pub mod seal;
 pub mod snapshot;
 pub mod testing;
 

@@ -1,2 +1,3 @@
 # A read through the cluster: passes only where there is a leader.
-exec etcdctl --endpoints="$client_url" --command-timeout=5s endpoint health
+eval "$shell"
+etcdctl --endpoints="$client_url" --command-timeout=5s endpoint health

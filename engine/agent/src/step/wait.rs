@@ -48,6 +48,11 @@ pub(super) struct Wait {
     /// For `https`: certificates that the server's must come from.
     #[serde(default)]
     ca: Option<AbsPath>,
+    /// For `https`: the certificate to show, and its key.
+    #[serde(default)]
+    cert: Option<AbsPath>,
+    #[serde(default)]
+    key: Option<AbsPath>,
     #[serde(default = "one_minute")]
     within: Span,
     #[serde(default = "often")]
@@ -205,9 +210,12 @@ fn get(rest: &str, cx: &Context<'_>) -> io::Result<(u16, String)> {
 
 /// TLS by the machine's own curl.
 fn secure(url: &str, args: &Wait, cx: &Context<'_>) -> Result<std::result::Result<(u16, String), String>> {
-    let ca = args.ca.as_ref().map(|path| path.display().to_string());
+    let [ca, cert, key] =
+        [&args.ca, &args.cert, &args.key].map(|file| file.as_ref().map(|path| path.display().to_string()));
     let mut words = vec!["--silent", "--show-error", "--max-time", "5", "--proto", "=https"];
     words.extend(ca.as_deref().map(|ca| ["--cacert", ca]).into_iter().flatten());
+    words.extend(cert.as_deref().map(|cert| ["--cert", cert]).into_iter().flatten());
+    words.extend(key.as_deref().map(|key| ["--key", key]).into_iter().flatten());
     words.extend(["--write-out", "\n%{http_code}", "--url", url]);
     let ended = cx.program("curl", &words).run(cx.supervisor, &mut |_, _| {})?;
     if !ended.status.success() {

@@ -19,10 +19,12 @@ fn examples() -> Vec<Value> {
     };
     vec![
         json!({"absent": {"path": "DIR/no", "recursive": true}}),
+        json!({"certificate": {"cert": "/c", "key": "/k", "ca": "/a", "generation": 1, "as": "pair"}}),
         json!({"directory": with(json!({"path": "DIR/d"}))}),
         json!({"download": with(json!({"url": "https://x/y", "path": "DIR/y", "sha256": "0".repeat(64), "ca": "/c"}))}),
         json!({"file": with(json!({"path": "DIR/f", "content": "x", "diff": false, "as": "file"}))}),
         json!({"group": {"name": "nosuch", "gid": 1234, "system": true}}),
+        json!({"key": with(json!({"path": "DIR/k", "algorithm": "ed25519", "generation": 1, "subject": "n", "names": ["n", "10.0.0.1"]}))}),
         json!({"link": {"path": "DIR/l", "to": "f"}}),
         json!({"module": {"name": ["nosuch"]}}),
         json!({"module": "nosuch"}),
@@ -34,7 +36,7 @@ fn examples() -> Vec<Value> {
         json!({"sysctl": {"name": "kernel.ostype", "value": "Linux"}}),
         json!({"unpack": {"archive": "DIR/a", "into": "DIR/i", "creates": "/x", "strip": 1}}),
         json!({"user": {"name": "nosuch", "uid": 1234, "group": "root", "groups": ["nogroup"], "home": "/n", "shell": "/bin/sh", "comment": "c", "system": true}}),
-        json!({"wait": {"http": "http://127.0.0.1:1", "status": [200, 204], "body": "x", "ca": "/c", "within": "1s", "every": "10ms"}}),
+        json!({"wait": {"http": "http://127.0.0.1:1", "status": [200, 204], "body": "x", "ca": "/c", "cert": "/d", "key": "/k", "within": "1s", "every": "10ms"}}),
         json!({"wait": {"tcp": "127.0.0.1:1"}}),
         json!({"wait": {"unix": "/x"}}),
         json!({"wait": {"path": "/x"}}),

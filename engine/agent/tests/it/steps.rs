@@ -462,3 +462,110 @@ fn as_and_for_hand_on_results() {
     let seen: Value = serde_json::from_str(&agent.text("seen")).unwrap();
     assert_eq!(seen["n"], "b");
 }
+
+/// What a step with `as: made` told, by an output.
+fn outputs(agent: &Agent, steps: Value) -> Value {
+    let mut job = agent.job(Mode::Apply, steps);
+    job.outputs = vec!["told".to_owned()];
+    let outcome = agent.run(&job).outcome;
+    assert_eq!(outcome.status, Status::Succeeded, "{}", said(&outcome));
+    outcome.outputs["told"].clone()
+}
+
+fn key(generation: i64, names: &[&str]) -> Value {
+    json!([
+        {"key": {"path": "DIR/tls/key.pem", "generation": generation, "subject": "n", "names": names}, "as": "made"},
+        {"output": {"told": "{{ made }}"}},
+    ])
+}
+
+#[test]
+fn a_key_stays_until_another_generation_is_wanted_and_is_never_told() {
+    let agent = Agent::new();
+    fs::create_dir(agent.path("tls")).expect("a folder");
+    round(&agent, json!([{"key": {"path": "DIR/tls/other.pem", "subject": "n", "names": ["n"]}}]));
+    let first = outputs(&agent, key(0, &["n", "10.0.0.1"]));
+    let private = agent.text("tls/key.pem");
+    assert_eq!(fs::metadata(agent.path("tls/key.pem")).expect("a key").permissions().mode() & 0o777, 0o600);
+    assert!(first["csr"].as_str().is_some_and(|csr| csr.starts_with("-----BEGIN CERTIFICATE REQUEST-----")), "{first}");
+    assert_eq!(outputs(&agent, key(0, &["n", "10.0.0.1"])), first, "a request that fits is kept");
+    let renamed = outputs(&agent, key(0, &["n", "10.0.0.2"]));
+    assert_eq!(
+        (&renamed["key"], renamed["csr"] != first["csr"]),
+        (&first["key"], true),
+        "the same key, for other names"
+    );
+    assert_eq!(agent.text("tls/key.pem"), private);
+    let second = outputs(&agent, key(1, &["n", "10.0.0.2"]));
+    assert_ne!(second["key"]["digest"], first["key"]["digest"], "another generation is another key");
+    // The key is nowhere but in its file: not in the journal, not in the ledger.
+    let line = private.lines().nth(1).expect("a line of the key").to_owned();
+    let found = std::process::Command::new("grep").arg("-rlF").arg(&line).arg(agent.state()).output().expect("grep");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    // A key that lost its request is not taken for one of ours.
+    fs::remove_file(agent.path("tls/key.csr")).expect("a request");
+    let third = outputs(&agent, key(1, &["n", "10.0.0.2"]));
+    assert_ne!(third["key"]["digest"], second["key"]["digest"]);
+}
+
+/// Runs openssl in the folder of an agent.
+fn openssl(agent: &Agent, line: &str) {
+    let done = std::process::Command::new("openssl").args(line.split(' ')).current_dir(agent.path("tls")).output();
+    let done = done.expect("openssl");
+    assert!(done.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn a_certificate_fits_its_key_and_those_who_signed_it_or_says_why_not() {
+    let agent = Agent::new();
+    fs::create_dir(agent.path("tls")).expect("a folder");
+    outputs(&agent, key(0, &["n", "10.0.0.1"]));
+    let authority = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN";
+    openssl(&agent, &format!("{authority}=ca -keyout ca.key -out ca.pem"));
+    openssl(&agent, &format!("{authority}=ca -keyout other.key -out other.pem"));
+    openssl(&agent, "x509 -req -in key.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -out cert.pem");
+    let step = |cert: &str, key: &str, ca: &str| {
+        json!([
+            {"certificate": {"cert": format!("DIR/tls/{cert}"), "key": format!("DIR/tls/{key}"),
+                             "ca": format!("DIR/tls/{ca}"), "generation": 3}, "as": "pair"},
+            {"output": {"told": "{{ pair }}"}},
+        ])
+    };
+    let told = outputs(&agent, step("cert.pem", "key.pem", "ca.pem"));
+    let fingerprint = std::process::Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+        .arg(agent.path("tls/cert.pem"))
+        .output()
+        .expect("openssl");
+    let fingerprint = String::from_utf8_lossy(&fingerprint.stdout)
+        .trim()
+        .rsplit('=')
+        .next()
+        .map(|hex| hex.replace(':', "").to_lowercase());
+    assert_eq!(told["fingerprint"].as_str(), fingerprint.map(|hex| format!("sha256:{hex}")).as_deref());
+    assert_eq!(told["trust_generation"], 3);
+    let refused = |cert: &str, key: &str, ca: &str| said(&agent.apply(step(cert, key, ca)));
+    for (told, says) in [
+        (refused("cert.pem", "other.key", "ca.pem"), "is not for the key"),
+        (refused("cert.pem", "key.pem", "other.pem"), "has signed it"),
+        (refused("ca.key", "key.pem", "ca.pem"), "something else than certificates"),
+        (refused("none", "key.pem", "ca.pem"), "can not be read"),
+        (refused("cert.pem", "cert.pem", "ca.pem"), "no private key"),
+    ] {
+        assert!(told.starts_with("failed certificate-invalid: ") && told.contains(says), "{told}");
+    }
+    let signer = rcgen::KeyPair::from_pem(&agent.text("tls/ca.key")).expect("a key");
+    let signer = rcgen::Issuer::from_ca_cert_pem(&agent.text("tls/ca.pem"), signer).expect("an authority");
+    let request = agent.text("tls/key.csr");
+    let request = request.split_once('\n').expect("a first line").1;
+    let mut request = rcgen::CertificateSigningRequestParams::from_pem(request).expect("a request");
+    request.params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    request.params.not_after = rcgen::date_time_ymd(2020, 1, 2);
+    fs::write(agent.path("tls/old.pem"), request.signed_by(&signer).expect("signed").pem()).expect("a file");
+    let told = refused("old.pem", "key.pem", "ca.pem");
+    assert!(told.contains("holds from"), "{told}");
+    let mut check = agent.job(Mode::Check, step("old.pem", "key.pem", "ca.pem"));
+    check.steps.truncate(1);
+    let check = agent.run(&check).outcome;
+    assert_eq!(check.status, Status::Drifted, "{}", said(&check));
+}

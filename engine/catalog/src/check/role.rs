@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use engine_core::document::{At, RoleDoc, Runs, Scope, Step, Wire};
+use engine_core::driver;
 use engine_core::schema::{Fit, check as check_schema, fit, validate};
 use serde_json::{Value, json};
 
@@ -35,6 +36,11 @@ pub(crate) fn check(role: &RoleSource, sources: &Sources, report: &Report<'_>) {
     inputs(doc, sources, report);
     uses::check(role, sources, report);
     outputs(doc, report);
+    if doc.at == At::Engine {
+        for misfit in driver::misfits(doc) {
+            report.wrong(misfit.code, &misfit.pointer, misfit.message, misfit.expected);
+        }
+    }
     provides(doc, sources, report);
     files::check(role, report);
     templates::check(role, report);

@@ -12,7 +12,9 @@ use crate::report::{Report, known};
 pub(crate) fn check(user: &RoleSource, sources: &Sources, report: &Report<'_>) {
     for (local, used) in &user.doc.uses {
         let pointer = format!("/uses/{local}");
-        if sources.roles.contains_key(local) {
+        // What other bundles have is not known to whoever wrote this one; a local name means what is local anyway.
+        let own = |role: &RoleSource| role.bundle == user.bundle || role.bundle == "core";
+        if sources.roles.get(local).is_some_and(own) {
             let message = format!("`{local}` is also the name of a role: which of the two would a wire mean?");
             report.wrong_key("name-clash", &pointer, message, "a local name that is no role");
         }

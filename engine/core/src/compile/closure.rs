@@ -56,15 +56,17 @@ impl Instance<'_> {
             .iter()
             .enumerate()
             .map(|(index, name)| (name.clone(), Some(self.name.clone()), site(&["requires", &index.to_string()])));
-        let by_user = self.used.iter().flat_map(|(user, doc)| {
+        // What an entry of `uses` requires comes before all of what it uses, the private parts of that included.
+        let users = std::iter::successors(Some(self), |one| closure.instances.get(&one.used.as_ref()?.0));
+        let by_users = users.filter_map(|one| Some((one, one.used.as_ref()?))).flat_map(|(one, (user, doc))| {
             let source = closure.instances.get(user).map(|user| user.role.source.clone()).unwrap_or_default();
-            let local = self.name.strip_prefix(&format!("{user}-")).unwrap_or_default().to_owned();
+            let local = one.name.strip_prefix(&format!("{user}-")).unwrap_or_default().to_owned();
             doc.requires.iter().enumerate().map(move |(index, name)| {
                 let site = Site::of_role(&source, &["uses", &local, "requires", &index.to_string()]);
                 (name.clone(), Some(user.clone()), site)
             })
         });
-        own.chain(by_user).collect()
+        own.chain(by_users).collect()
     }
 }
 

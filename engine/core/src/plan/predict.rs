@@ -9,6 +9,7 @@ use crate::compile::render_with;
 use crate::document::{Object, OnChange};
 use crate::effect::Effect;
 use crate::graph::{Gathered, Graph, GraphInput, GraphRole, Kind, NodeName, Source, VIRTUAL};
+use crate::identity;
 use crate::value::{at_path, strongest};
 
 /// A value that is to come.
@@ -276,16 +277,18 @@ impl<'a> Predictor<'a> {
             },
             Source::At { role: supplier, output, path } => self.at(supplier, output, path),
             Source::Node { fact, path } => {
-                let facts = self.input.nodes.get(node).map(|node| &node.facts);
-                let value = facts.and_then(|facts| at_path(facts.get(fact)?, path));
-                value.map_or_else(unknown, |value| Predicted::Known(value.clone(), format!("fact {fact}")))
+                let value = self.fact(node, fact, path);
+                value.map_or_else(unknown, |value| Predicted::Known(value, format!("fact {fact}")))
             }
             Source::Deployment { field, path } => {
                 let graph = self.input.desired;
                 let value = match field.as_str() {
                     "name" => Value::String(graph.deployment.clone()),
                     "workload" => Value::String(graph.workload.clone()),
-                    _ => return unknown(),
+                    other => match identity::of_deployment(other, &graph.deployment) {
+                        Some(value) => value,
+                        None => return unknown(),
+                    },
                 };
                 at_path(&value, path).map_or_else(unknown, |value| Predicted::Known(value.clone(), field.clone()))
             }
@@ -366,6 +369,12 @@ impl<'a> Predictor<'a> {
         }
     }
 
+    /// What is known of a node.
+    fn fact(&self, node: &str, fact: &str, path: &[String]) -> Option<Value> {
+        let facts = &self.input.nodes.get(node)?.facts;
+        at_path(&identity::fact(facts, &self.input.desired.deployment, fact)?, path).cloned()
+    }
+
     fn gather(&self, helper: &'a GraphRole, of: &'a Gathered, map: bool, group: Option<&str>) -> Predicted {
         let graph = self.input.desired;
         let mut gathered: BTreeMap<&str, Value> = BTreeMap::new();
@@ -377,11 +386,8 @@ impl<'a> Predictor<'a> {
                     self.output(role, node, output.as_deref(), path, only.as_ref())
                 }
                 Gathered::Fact { fact, path } => {
-                    let facts = self.input.nodes.get(*node).map(|node| &node.facts);
-                    match facts.and_then(|facts| at_path(facts.get(fact)?, path)) {
-                        Some(value) => Predicted::Known(value.clone(), fact.clone()),
-                        None => Predicted::Unsure(format!("fact {fact} of {node}")),
-                    }
+                    let unknown = || Predicted::Unsure(format!("fact {fact} of {node}"));
+                    self.fact(node, fact, path).map_or_else(unknown, |value| Predicted::Known(value, fact.clone()))
                 }
             };
             match value {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::{Edge, Gathered, Graph, GraphRole, Kind, NodeName, Pairing, RoleName, Source, Why};
+use crate::identity;
 
 /// Vertices that a commit concerns, by role and node name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +97,7 @@ pub fn rewired(old: &Graph, new: &Graph) -> BTreeSet<RoleName> {
 
 /// Who reads one of these facts of a node: roles on it, and gathers of it.
 pub fn readers_of_facts(graph: &Graph, node: &str, facts: &BTreeSet<String>) -> BTreeSet<(RoleName, NodeName)> {
+    let facts = &identity::with_derived(facts);
     let group = graph.nodes.get(node).map(|node| node.group.as_str()).unwrap_or_default();
     let mut readers = BTreeSet::new();
     for (name, role) in &graph.roles {

@@ -65,6 +65,9 @@ pub struct Vertex {
     /// When it is tried again by itself, while failed.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub retry_at: Option<OffsetDateTime>,
+    /// When what its last success told is to be made anew.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub renew_at: Option<OffsetDateTime>,
 }
 
 impl Vertex {
@@ -94,6 +97,7 @@ impl Vertex {
             code: None,
             tries: 0,
             retry_at: None,
+            renew_at: None,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::document::{At, Object, OnChange};
 use crate::effect::EffectKind;
 use crate::graph::{Gathered, Graph, GraphRole, Kind, NodeName, Pairing, RoleName, Source};
 use crate::id::NodeId;
+use crate::identity;
 use crate::settle::hood::Standing;
 use crate::state::{Goal, State};
 use crate::value::{Layered, at_path, strongest};
@@ -125,8 +126,8 @@ fn facts(graph: &Graph, hood: &Hood, wanted: (&str, &[String]), group: Option<&s
         if !bound || node.standing != Standing::In {
             continue;
         }
-        match node.facts.get(wanted.0).and_then(|fact| at_path(fact, wanted.1)) {
-            Some(value) => members.insert(node.name.clone(), value.clone()),
+        match known(hood, node, wanted.0, wanted.1) {
+            Some(value) => members.insert(node.name.clone(), value),
             None => return Verdict::Hold(Cause::Node { node: node.id }),
         };
     }
@@ -376,6 +377,16 @@ fn value_digest(value: &Value) -> String {
     }
 }
 
+/// What is known of a node.
+fn known(hood: &Hood, node: &NodeView, fact: &str, path: &[String]) -> Option<Value> {
+    at_path(&identity::fact(&node.facts, called(hood), fact)?, path).cloned()
+}
+
+/// The name of the deployment.
+fn called(hood: &Hood) -> &str {
+    hood.deployment.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
 /// The value that feeds an input; `None` if it is not known.
 fn evaluate(hood: &Hood, vertex: &Vertex, source: &Source) -> Option<Value> {
     match source {
@@ -393,8 +404,11 @@ fn evaluate(hood: &Hood, vertex: &Vertex, source: &Source) -> Option<Value> {
             let (_, node) = first_active(hood, role)?;
             output_of(hood.at(role, node)?, Some(output), path, None)
         }
-        Source::Node { fact, path } => at_path(hood.nodes.get(&vertex.node)?.facts.get(fact)?, path).cloned(),
-        Source::Deployment { field, path } => at_path(hood.deployment.get(field)?, path).cloned(),
+        Source::Node { fact, path } => known(hood, hood.nodes.get(&vertex.node)?, fact, path),
+        Source::Deployment { field, path } => match hood.deployment.get(field) {
+            Some(value) => at_path(value, path).cloned(),
+            None => at_path(&identity::of_deployment(field, called(hood))?, path).cloned(),
+        },
         Source::Import { import, output, path } => {
             at_path(hood.imports.get(&format!("{import}.{output}"))?, path).cloned()
         }

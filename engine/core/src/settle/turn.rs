@@ -7,6 +7,7 @@ mod again;
 mod budgets;
 mod records;
 mod redeploy;
+mod renew;
 mod stand;
 mod touch;
 
@@ -98,6 +99,7 @@ impl<'g> Turn<'g> {
             return;
         }
         let since = self.hood.vertices[&id].since;
+        let renewal = self.renewal(id, &outputs);
         let vertex = self.vertex(id);
         let before = std::mem::replace(&mut vertex.outputs, outputs);
         vertex.applied = vertex.frozen.take();
@@ -108,6 +110,7 @@ impl<'g> Turn<'g> {
         vertex.serving = true;
         vertex.anew = false;
         vertex.job = None;
+        vertex.renew_at = renewal;
         let changed = differing(&before, &vertex.outputs);
         self.moved_by(id, Event::Done, job, json!({"action": "apply", "outputs_changed": changed}));
         self.touch_readers(id, &changed, since);
@@ -468,6 +471,7 @@ impl<'g> Turn<'g> {
         if after.state == State::Gone {
             vertex.serving = false;
             vertex.job = None;
+            vertex.renew_at = None;
             // Nobody loads it again who could take this back.
             vertex.wake = false;
         }

@@ -47,6 +47,7 @@ pub(super) struct VertexRow {
     code: Option<String>,
     tries: i32,
     retry_at: Option<OffsetDateTime>,
+    renew_at: Option<OffsetDateTime>,
 }
 
 impl TryFrom<VertexRow> for Vertex {
@@ -93,6 +94,7 @@ impl TryFrom<VertexRow> for Vertex {
             code: row.code,
             tries: row.tries,
             retry_at: row.retry_at,
+            renew_at: row.renew_at,
         })
     }
 }
@@ -104,7 +106,7 @@ macro_rules! rows {
             r#"select vertex_id, role, node_id, state, goal, armed, touched, rebound, applying, started, accepted, since, cause,
                       wake, paused, applied, failed, frozen, read as "read: Json<BTreeMap<String, String>>",
                       kept as "kept: Json<Object>", outputs as "outputs: Json<Object>", serving, anew, job_id, content,
-                      approved, attempts, code, tries, retry_at
+                      approved, attempts, code, tries, retry_at, renew_at
                from vertex where deployment_id = $1 and not gone and "# + $which,
             $($value),*
         )

@@ -99,15 +99,16 @@ impl Locked {
                  sought = case when u.sought then u.cause end, wake = u.wake, paused = u.paused, applied = u.applied,
                  failed = u.failed, frozen = u.frozen, read = u.read, kept = u.kept, outputs = u.outputs,
                  serving = u.serving, anew = u.anew, accepted = u.accepted, job_id = u.job_id, content = u.content, approved = u.approved,
-                 attempts = u.attempts, code = u.code, tries = u.tries, retry_at = u.retry_at
+                 attempts = u.attempts, code = u.code, tries = u.tries, retry_at = u.retry_at,
+                 renew_at = u.renew_at
              from unnest($1::uuid[], $2::text[], $3::text[], $4::bool[], $5::bool[], $6::bool[], $7::bool[], $8::bool[],
                          $9::bigint[], $10::text[], $11::bool[], $12::bool[], $13::bool[], $14::text[], $15::text[],
                          $16::text[], $17::jsonb[], $18::jsonb[], $19::jsonb[], $20::bool[], $21::uuid[], $22::int[],
                          $23::text[], $24::text[], $25::text[], $26::bool[], $27::int[], $28::timestamptz[],
-                         $29::bool[])
+                         $29::bool[], $30::timestamptz[])
                   as u(vertex_id, state, goal, armed, touched, rebound, applying, started, since, cause, sought, wake,
                        paused, applied, failed, frozen, read, kept, outputs, serving, job_id, attempts, code, content,
-                       approved, anew, tries, retry_at, accepted)
+                       approved, anew, tries, retry_at, accepted, renew_at)
              where v.vertex_id = u.vertex_id",
             &each(vertices, |v| v.id.0),
             &each(vertices, |v| v.phase.state.as_str()) as &[&str],
@@ -137,7 +138,8 @@ impl Locked {
             &each(vertices, |v| v.anew),
             &each(vertices, |v| v.tries),
             &each(vertices, |v| v.retry_at) as &[Option<OffsetDateTime>],
-            &each(vertices, |v| v.phase.accepted)
+            &each(vertices, |v| v.phase.accepted),
+            &each(vertices, |v| v.renew_at) as &[Option<OffsetDateTime>]
         )
         .execute(&mut *self.tx)
         .await

@@ -139,11 +139,11 @@ fn the_worked_bundle_compiles() {
     each etcd-identity.member <- *etcd-identity
     etcd-founding <- each etcd-identity.member
     etcd-membership <- ^etcd-founding, etcd-identity
-    etcd-peer-tls-key <- node-base
-    etcd-peer-tls-leaf <- ^etcd-ca, etcd-peer-tls-key
+    etcd-peer-tls-key <- etcd-account, node-base
+    etcd-peer-tls-leaf <- etcd-account, ^etcd-ca, etcd-peer-tls-key
     etcd-peer-tls <- etcd-account, ^etcd-ca, etcd-peer-tls-key, etcd-peer-tls-leaf
-    etcd-server-tls-key <- node-base
-    etcd-server-tls-leaf <- ^etcd-ca, etcd-server-tls-key
+    etcd-server-tls-key <- etcd-account, node-base
+    etcd-server-tls-leaf <- etcd-account, ^etcd-ca, etcd-server-tls-key
     etcd-server-tls <- etcd-account, ^etcd-ca, etcd-server-tls-key, etcd-server-tls-leaf
     etcd <- ^etcd-ca, etcd-identity, etcd-membership, etcd-peer-tls, etcd-server-tls
     map etcd.client_url <- *etcd

@@ -1,0 +1,206 @@
+//! `pki.authority` and `pki.leaf`: keys that sign, and what they sign.
+
+use std::collections::BTreeSet;
+
+use engine_agent::protocol::Mode;
+use engine_core::compile::duration;
+use engine_core::document::Object;
+use engine_pki::authority::{Founding, Permitted, found};
+use engine_pki::leaf::{Issuing, Usage, issue};
+use engine_pki::request::{Wanted, read};
+use engine_pki::{Name, PkiError, Serial};
+use engine_store::StoreError;
+use engine_store::pki::{self, Authority, Certificate};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::{Did, Work};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct AuthorityInputs {
+    common_name: String,
+    lifetime: String,
+    permitted: Permitted,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Handle {
+    id: Uuid,
+    generation: i32,
+}
+
+#[derive(Debug, Deserialize)]
+struct Identity {
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct LeafInputs {
+    issuer: Handle,
+    csr: String,
+    identity: Identity,
+    names: Vec<String>,
+    usages: Vec<Usage>,
+    lifetime: String,
+}
+
+/// Keeps the authority of its vertex: made once, its key sealed, and forgotten when the vertex leaves.
+pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
+    let shared = work.shared;
+    if work.mode == Mode::Remove {
+        pki::end(&shared.pool, of(work)).await?;
+        return Ok(Did::nothing());
+    }
+    let wanted: AuthorityInputs = match work.read() {
+        Ok(wanted) => wanted,
+        Err(did) => return Ok(did),
+    };
+    let founded_as = json!(wanted);
+    let there = pki::of_vertex(&shared.pool, work.job.vertex).await?;
+    if work.mode == Mode::Check {
+        let same = there.is_some_and(|there| there.founded_as == founded_as);
+        let drifted = || Did::Drifted("there is no authority as it should be".to_owned());
+        return Ok(if same { Did::nothing() } else { drifted() });
+    }
+    let kept = match there {
+        Some(there) => there,
+        None => match make(work, &wanted, &founded_as) {
+            Ok(made) => match pki::found(&shared.pool, of(work), &made).await? {
+                Some(kept) => kept,
+                None => return Ok(Did::failed("authority-unknown", "the authority is gone again".to_owned())),
+            },
+            Err(error) => return Ok(Did::failed(error.code(), told(&error))),
+        },
+    };
+    if kept.founded_as != founded_as {
+        let message = format!(
+            "the authority was made as {} and can not become {founded_as}: everybody who trusts it would have to be told first",
+            kept.founded_as
+        );
+        return Ok(Did::failed("authority-changed", message));
+    }
+    let outputs = json!({
+        "issuer": Handle { id: kept.id, generation: kept.generation },
+        "trust": {"generation": kept.generation, "certificates": [kept.certificate]},
+    });
+    Ok(Did::Told(object(outputs)))
+}
+
+fn make(work: &Work<'_>, wanted: &AuthorityInputs, founded_as: &Value) -> Result<Authority, PkiError> {
+    let founding = Founding {
+        common_name: &wanted.common_name,
+        serial: Serial::of(rand::random()),
+        now: OffsetDateTime::now_utc(),
+        lifetime: span(&wanted.lifetime),
+        permitted: &wanted.permitted,
+    };
+    let founded = found(&founding)?;
+    let id = Uuid::now_v7();
+    let key = work.shared.sealer.seal(&pki::place(&id.to_string()), &founded.key);
+    Ok(Authority {
+        id,
+        generation: 1,
+        founded_as: founded_as.clone(),
+        certificate: founded.certificate,
+        key,
+        not_after: founded.not_after,
+    })
+}
+
+/// Signs the request of a node, once for each job; what a node holds is revoked when it leaves.
+pub(super) async fn leaf(work: &Work<'_>) -> Result<Did, StoreError> {
+    let (pool, job) = (&work.shared.pool, work.job.job);
+    match work.mode {
+        Mode::Remove => {
+            pki::revoke(pool, of(work), "cessation-of-operation").await?;
+            return Ok(Did::nothing());
+        }
+        Mode::Check if pki::holds(pool, work.job.vertex).await? => return Ok(Did::nothing()),
+        Mode::Check => return Ok(Did::Drifted("no certificate of it is in force".to_owned())),
+        Mode::Apply | Mode::Plan => {}
+    }
+    if let Some(signed) = pki::signed_by(pool, job).await? {
+        return Ok(certificate(signed));
+    }
+    let wanted: LeafInputs = match work.read() {
+        Ok(wanted) => wanted,
+        Err(did) => return Ok(did),
+    };
+    let signer = pki::authority(pool, wanted.issuer.id).await?;
+    let Some(signer) = signer.filter(|signer| signer.generation == wanted.issuer.generation) else {
+        let message = format!("there is no authority {} of generation {}", wanted.issuer.id, wanted.issuer.generation);
+        return Ok(Did::failed("authority-unknown", message));
+    };
+    let key = work.shared.sealer.open(&pki::place(&signer.id.to_string()), &signer.key)?;
+    match sign(&wanted, &signer, &key) {
+        Ok(signed) => pki::keep(pool, of(work), signer.id, &signed).await?,
+        Err(did) => return Ok(did),
+    }
+    // Told is what is written down: another engine that followed this job may have been faster.
+    match pki::signed_by(pool, job).await? {
+        Some(signed) => Ok(certificate(signed)),
+        None => Ok(Did::failed("authority-unknown", "the authority is gone again".to_owned())),
+    }
+}
+
+fn sign(wanted: &LeafInputs, signer: &Authority, key: &[u8]) -> Result<Certificate, Did> {
+    let names = wanted.names.iter().map(|name| name.parse());
+    let names: BTreeSet<Name> = names
+        .collect::<Result<_, _>>()
+        .map_err(|error: engine_pki::BadName| Did::failed("input-invalid", format!("input `names`: {error}")))?;
+    let request = read(&wanted.csr, &Wanted { node: &wanted.identity.name, names: &names })
+        .map_err(|refused| Did::failed(refused.code(), refused.to_string()))?;
+    let serial = Serial::of(rand::random());
+    let issuing = Issuing {
+        certificate: &signer.certificate,
+        key,
+        serial,
+        now: OffsetDateTime::now_utc(),
+        lifetime: span(&wanted.lifetime),
+        usages: &wanted.usages,
+    };
+    let issued = issue(&request, &issuing).map_err(|error| Did::failed(error.code(), told(&error)))?;
+    let usage = |usage: &Usage| json!(usage).as_str().unwrap_or_default().to_owned();
+    Ok(Certificate {
+        serial: serial.hex(),
+        node: wanted.identity.name.clone(),
+        names: names.iter().map(ToString::to_string).collect(),
+        usages: wanted.usages.iter().map(usage).collect(),
+        body: issued.certificate,
+        not_before: issued.not_before,
+        not_after: issued.not_after,
+        renew_at: issued.renew_at,
+    })
+}
+
+fn certificate(signed: Certificate) -> Did {
+    let renew_at = signed.renew_at.format(&Rfc3339).expect("a year of four digits");
+    Did::Told(object(json!({"chain": signed.body, "renew_at": renew_at})))
+}
+
+fn of(work: &Work<'_>) -> pki::Work {
+    pki::Work { deployment: work.job.deployment, vertex: work.job.vertex, job: work.job.job }
+}
+
+/// The schema has seen to it that it is one.
+fn span(text: &str) -> Duration {
+    Duration::seconds(i64::try_from(duration::seconds(text).unwrap_or(0)).unwrap_or(0))
+}
+
+/// An error with what is behind it.
+fn told(error: &PkiError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn object(value: Value) -> Object {
+    match value {
+        Value::Object(object) => object,
+        _ => Object::new(),
+    }
+}

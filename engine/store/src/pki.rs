@@ -1,0 +1,229 @@
+//! Authorities and what they signed. A certificate is written down before anybody is told it, once for each job.
+
+use engine_core::id::{DeploymentId, JobId, VertexId};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::StoreError;
+use crate::error::doing;
+use crate::seal::{Place, Sealed};
+
+/// An authority that signs.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// Its id.
+    pub id: Uuid,
+    /// Of its vertex, from 1.
+    pub generation: i32,
+    /// What it was asked to be.
+    pub founded_as: Value,
+    /// In PEM.
+    pub certificate: String,
+    /// PKCS #8, sealed at [`place`].
+    pub key: Sealed,
+    /// Its end.
+    pub not_after: OffsetDateTime,
+}
+
+/// A certificate as it was signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// In hexadecimal digits.
+    pub serial: String,
+    /// The node that it is for.
+    pub node: String,
+    /// DNS names and addresses.
+    pub names: Vec<String>,
+    /// `server`, `client`.
+    pub usages: Vec<String>,
+    /// In PEM.
+    pub body: String,
+    /// Its beginning.
+    pub not_before: OffsetDateTime,
+    /// Its end.
+    pub not_after: OffsetDateTime,
+    /// When another one is asked for.
+    pub renew_at: OffsetDateTime,
+}
+
+/// Whose work something is.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The vertex.
+    pub vertex: VertexId,
+    /// Its job.
+    pub job: JobId,
+}
+
+/// Where the key of an authority stands, for sealing.
+pub fn place(id: &str) -> Place<'_> {
+    Place { table: "authority", row: id, column: "key" }
+}
+
+/// The authority of a vertex that signs.
+pub async fn of_vertex(pool: &PgPool, vertex: VertexId) -> Result<Option<Authority>, StoreError> {
+    let id =
+        sqlx::query_scalar!("select authority_id from authority where vertex_id = $1 and state = 'active'", vertex.0)
+            .fetch_optional(pool)
+            .await
+            .map_err(doing("looking for an authority"))?;
+    match id {
+        Some(id) => authority(pool, id).await,
+        None => Ok(None),
+    }
+}
+
+/// An authority that signs. `None`: there is none, or not any more.
+pub async fn authority(pool: &PgPool, id: Uuid) -> Result<Option<Authority>, StoreError> {
+    let row = sqlx::query!(
+        r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after
+           from authority where authority_id = $1 and state = 'active'"#,
+        id
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(doing("loading an authority"))?;
+    Ok(row.map(|row| Authority {
+        id: row.authority_id,
+        generation: row.generation,
+        founded_as: row.founded_as,
+        certificate: row.certificate,
+        key: Sealed::stored(row.key),
+        not_after: row.not_after,
+    }))
+}
+
+/// Keeps a new authority, and gives the one that signs: another engine may have been faster.
+pub async fn found(pool: &PgPool, of: Work, made: &Authority) -> Result<Option<Authority>, StoreError> {
+    sqlx::query!(
+        "with made as (
+             insert into authority (authority_id, deployment_id, vertex_id, generation, state, founded_as, certificate, key,
+                                    not_after, job_id, made_at)
+             values ($1, $2, $3, $4, 'active', $5, $6, $7, $8, $9, now())
+             on conflict do nothing returning authority_id)
+         insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
+         select clock_timestamp(), 'authority.made', $2, $3, $9, 'engine', $10 from made",
+        made.id,
+        of.deployment.0,
+        of.vertex.0,
+        made.generation,
+        made.founded_as,
+        made.certificate,
+        made.key.bytes(),
+        made.not_after,
+        of.job.0,
+        json!({"authority": made.id, "generation": made.generation})
+    )
+    .execute(pool)
+    .await
+    .map_err(doing("keeping an authority"))?;
+    of_vertex(pool, of.vertex).await
+}
+
+/// Nobody can sign with the authority of a vertex any more: its key is forgotten.
+pub async fn end(pool: &PgPool, of: Work) -> Result<(), StoreError> {
+    sqlx::query!(
+        "with ended as (
+             update authority set state = 'gone', key = null where vertex_id = $1 and state = 'active'
+             returning authority_id)
+         insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
+         select clock_timestamp(), 'authority.ended', $2, $1, $3, 'engine', jsonb_build_object('authority', authority_id)
+         from ended",
+        of.vertex.0,
+        of.deployment.0,
+        of.job.0
+    )
+    .execute(pool)
+    .await
+    .map_err(doing("ending an authority"))?;
+    Ok(())
+}
+
+/// What a job signed.
+pub async fn signed_by(pool: &PgPool, job: JobId) -> Result<Option<Certificate>, StoreError> {
+    let row = sqlx::query!(
+        "select serial, node, names, usages, body, not_before, not_after, renew_at from certificate where job_id = $1",
+        job.0
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(doing("looking for what a job signed"))?;
+    let list = |value: Value| serde_json::from_value(value).unwrap_or_default();
+    Ok(row.map(|row| Certificate {
+        serial: row.serial,
+        node: row.node,
+        names: list(row.names),
+        usages: list(row.usages),
+        body: row.body,
+        not_before: row.not_before,
+        not_after: row.not_after,
+        renew_at: row.renew_at,
+    }))
+}
+
+/// Keeps what a job signed, unless it has signed already.
+pub async fn keep(pool: &PgPool, of: Work, authority: Uuid, signed: &Certificate) -> Result<(), StoreError> {
+    sqlx::query!(
+        "with kept as (
+             insert into certificate (serial, authority_id, vertex_id, node, names, usages, body, not_before, not_after,
+                                      renew_at, job_id, issued_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now())
+             on conflict (job_id) do nothing returning serial)
+         insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
+         select clock_timestamp(), 'certificate.issued', $12, $3, $11, 'engine', $13 from kept",
+        signed.serial,
+        authority,
+        of.vertex.0,
+        signed.node,
+        json!(signed.names),
+        json!(signed.usages),
+        signed.body,
+        signed.not_before,
+        signed.not_after,
+        signed.renew_at,
+        of.job.0,
+        of.deployment.0,
+        json!({"serial": signed.serial, "authority": authority, "names": signed.names})
+    )
+    .execute(pool)
+    .await
+    .map_err(doing("keeping a certificate"))?;
+    Ok(())
+}
+
+/// Revokes all that a vertex still holds.
+pub async fn revoke(pool: &PgPool, of: Work, reason: &str) -> Result<(), StoreError> {
+    sqlx::query!(
+        "with revoked as (
+             update certificate set revoked_at = now(), reason = $2
+             where vertex_id = $1 and revoked_at is null and not_after > now() returning serial)
+         insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
+         select clock_timestamp(), 'certificate.revoked', $3, $1, $4, 'engine',
+                jsonb_build_object('serial', serial, 'reason', $2::text)
+         from revoked",
+        of.vertex.0,
+        reason,
+        of.deployment.0,
+        of.job.0
+    )
+    .execute(pool)
+    .await
+    .map_err(doing("revoking certificates"))?;
+    Ok(())
+}
+
+/// Is a certificate of a vertex in force?
+pub async fn holds(pool: &PgPool, vertex: VertexId) -> Result<bool, StoreError> {
+    sqlx::query_scalar!(
+        r#"select exists (select from certificate where vertex_id = $1 and revoked_at is null and not_after > now())
+           as "holds!""#,
+        vertex.0
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("looking for a certificate in force"))
+}

@@ -1,0 +1,68 @@
+//! What was told for a time only: when the next of it is to be made anew, and that it is.
+
+use engine_core::id::{DeploymentId, VertexId};
+use engine_core::settle::Turn;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use crate::StoreError;
+use crate::error::doing;
+use crate::pass::{self, EVENTS, Revisions};
+
+/// When the next time comes; in the past if it has come. What moves already is not asked for.
+pub async fn next(pool: &PgPool) -> Result<Option<OffsetDateTime>, StoreError> {
+    sqlx::query_scalar!(
+        r#"select renew_at as "renew_at!" from vertex
+           where renew_at is not null and state = 'active' and goal = 'present' order by renew_at limit 1"#
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(doing("looking for what is to be renewed"))
+}
+
+/// Deployments in which something is to be made anew now.
+pub async fn due(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<DeploymentId>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        "select distinct deployment_id from vertex where renew_at <= $1 and state = 'active' and goal = 'present'",
+        now
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(doing("looking for what is to be renewed"))?;
+    Ok(ids.into_iter().map(DeploymentId).collect())
+}
+
+/// Lets all of a deployment run again whose time has come, as one change. If we die before the end, nothing has happened.
+/// `known`: revisions at hand.
+pub async fn renew(
+    pool: &PgPool,
+    deployment: DeploymentId,
+    now: OffsetDateTime,
+    known: &Revisions,
+) -> Result<(), StoreError> {
+    let Some(mut locked) = pass::lock(pool, deployment).await? else { return Ok(()) };
+    let ids = sqlx::query_scalar!(
+        "select vertex_id from vertex
+         where deployment_id = $1 and renew_at <= $2 and state = 'active' and goal = 'present'",
+        deployment.0,
+        now
+    )
+    .fetch_all(&mut *locked.tx)
+    .await
+    .map_err(doing("looking for what is to be renewed"))?;
+    let ids: Vec<VertexId> = ids.into_iter().map(VertexId).collect();
+    if ids.is_empty() {
+        return locked.roll_back().await;
+    }
+    let revision = locked.revision(known).await?;
+    let hood = locked.hood(&ids, &revision.graph).await?;
+    let change = locked.next_change().await?;
+    let mut turn = Turn::new(&revision.graph, hood);
+    for id in ids {
+        turn.renew(id, change, now);
+    }
+    locked.write(&turn.finish(), &revision, None, "renewal").await?;
+    locked.notify(EVENTS).await?;
+    locked.notify_work().await?;
+    locked.commit().await
+}
