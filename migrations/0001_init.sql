@@ -382,9 +382,13 @@ create table certificate (
     issued_at    timestamptz not null,
     revoked_at   timestamptz,
     reason       text,
+    -- When a list of its authority first had it.
+    listed_at    timestamptz,
     constraint certificate_revoked_for_a_reason check ((revoked_at is null) = (reason is null))
 );
 create index certificate_of_authority on certificate (authority_id, issued_at);
+create index certificate_unlisted on certificate (authority_id) where revoked_at is not null and listed_at is null;
+create index certificate_revoked on certificate (authority_id, not_after) where revoked_at is not null;
 create index certificate_of_vertex on certificate (vertex_id) where revoked_at is null;
 
 -- Everything that happened, in the transaction in which it happened.

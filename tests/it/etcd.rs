@@ -263,6 +263,39 @@ fn only_clients_with_a_certificate_are_heard(site: &Site, urls: &[String]) {
     }
 }
 
+/// Until it is revoked, a client node reaches every member by what stands on it; then its certificate is worth nothing, and that of
+/// the members is as good as before.
+fn a_revoked_client_is_refused(site: &Site, member: &Client) {
+    let health = "set -a; . /etc/etcd/client.env; etcdctl endpoint health";
+    let said = site.ok(&["exec", "it-clients-1", "--", "bash", "-c", &format!("{health} 2>&1")]);
+    assert_eq!(said.matches("is healthy").count(), 3, "{said}");
+    let file = |name: &str| Client::file(site, "it-clients-1", &format!("/etc/etcd/tls/client/{name}.pem"));
+    let client = Client::with(&file("ca"), Some((&file("cert"), &file("key"))));
+    let list = |client: &Client, url: &str| client.post(url, "/v3/cluster/member/list", &json!({}), PATIENCE);
+    let urls = endpoints(site);
+    for url in &urls {
+        list(&client, url).expect("it is let in");
+    }
+    let certificates = site.json(&["cert", "list", "it"]);
+    let own =
+        certificates.as_array().expect("a list").iter().find(|one| one["node"] == "it-clients-1").expect("its own");
+    assert_eq!((&own["authority"], &own["usages"]), (&json!("etcd-ca"), &json!(["client"])));
+    let started = |node: &str| site.json(&["why", "it", &format!("{node}/etcd")])["jobs"].as_array().map(Vec::len);
+    let before = MEMBERS.map(started);
+    site.ok(&["cert", "revoke", own["serial"].as_str().expect("a number"), "--reason", "key-compromise"]);
+    site.until_so("refused everywhere", || {
+        let said: Vec<_> = urls.iter().map(|url| list(&client, url)).collect();
+        if said.iter().all(Result::is_err) { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    site.until_active("it");
+    for url in &urls {
+        list(member, url).expect("members are let in as before");
+    }
+    assert_eq!(MEMBERS.map(started), before, "nobody restarted for it");
+    let said = site.fails(&["cert", "revoke", "00"]);
+    assert!(said.contains("unknown-certificate"), "{said}");
+}
+
 fn grows_and_shrinks(site: &Site, client: &Client, writer: &Writer, first: &[String]) {
     site.ok(&["scale", "it", "members", "5", "--yes", "--wait"]);
     let grown = endpoints(site);
@@ -387,17 +420,24 @@ fn members_come_and_go_change_and_are_made_anew_and_no_write_fails() {
     }
     let file = site.folder().join("applied.yaml").display().to_string();
     site.ok(&["plan", &file, "--detailed-exitcode"]);
-    site.ok(&["destroy", "it", "--yes", "--wait"]);
+    let said = site.run(&["destroy", "it", "--yes", "--wait"]);
+    assert!(said.status.success());
+    let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(!said.contains("could not take it away"), "{said}");
 }
 
 #[test]
-fn a_member_that_is_dead_is_removed_by_those_who_stay() {
+fn a_client_that_is_revoked_is_refused_and_a_member_that_is_dead_is_removed_by_those_who_stay() {
     let mut site = Site::new(&[]);
     site.start();
-    site.apply("deployment: it\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 3}}\n");
+    site.apply(
+        "deployment: it\nworkload: etcd-cluster\n\
+         nodes: {members: {provider: lab, count: 3}, clients: {provider: lab, count: 1}}\n",
+    );
     site.until_active("it");
     let first = endpoints(&site)[0].clone();
     let client = Client::of(&site);
+    a_revoked_client_is_refused(&site, &client);
     let _ = site.run(&["exec", "it-members-3", "--timeout", "5s", "--", "poweroff", "--force"]);
     site.ok(&["scale", "it", "members", "1", "--yes"]);
     site.until_so("one member", || {

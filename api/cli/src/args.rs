@@ -1,5 +1,6 @@
 //! The command line.
 
+mod certificates;
 mod local;
 mod nodes;
 mod second_day;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
 
+pub(crate) use certificates::CertCommand;
 pub(crate) use local::{DatabaseAt, DatabaseCommand, LabCommand};
 pub(crate) use nodes::NodeCommand;
 pub(crate) use second_day::{Drift, History, Redeploy};
@@ -202,6 +204,12 @@ pub(crate) enum Command {
     Residue {
         /// The deployment.
         name: String,
+    },
+    /// Certificates that authorities of deployments signed.
+    Cert {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: CertCommand,
     },
     /// Print the revisions of a deployment: who committed what, and when.
     #[command(after_help = "Example:\n  plinth history blue")]

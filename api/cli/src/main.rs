@@ -5,6 +5,7 @@
 //! 2 wrong usage, 3 not found, 4 conflict, 5 timed out waiting, 6 not let in.
 
 mod args;
+mod certificates;
 mod deploy;
 mod doctor;
 mod documents;
@@ -92,6 +93,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Redeploy(what) => redeploy::redeploy(context, &what).await,
         Command::Drift(what) => drift::drift(context, &what).await,
         Command::Residue { name } => residue::residue(context, &name).await,
+        Command::Cert { command } => certificates::cert(context, command).await,
         Command::History(what) => history::history(context, &what).await,
         Command::Status { name, watch } => status::status(context, &name, watch).await,
         Command::Graph { name } => show::graph(context, &name).await,

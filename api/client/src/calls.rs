@@ -4,11 +4,12 @@ use engine_core::id::JobId;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
     AddNodesRequest, ApplyRequest, Ask, AskRequest, CheckRequest, Document, ExecRequest, NodeKey, Page,
-    RedeployRequest, RoleDetail, RoleView, Seen, StandRequest, Version, WorkloadDetail, WorkloadView,
+    RedeployRequest, RevocationReason, RevokeRequest, RoleDetail, RoleView, Seen, StandRequest, Version,
+    WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
-    Applied, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, JobView, LogLine,
-    Moved, NodeRoleView, NodeView, ResidueView, RevisionView, StatusView, Stood, WhyView,
+    Applied, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView,
+    JobView, LogLine, Moved, NodeRoleView, NodeView, ResidueView, RevisionView, StatusView, Stood, WhyView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -140,6 +141,15 @@ impl Client {
 
     pub async fn residue(&self, name: &str) -> Result<Vec<ResidueView>, ClientError> {
         Ok(self.http.get::<Page<ResidueView>>(at!("deployments", name, "residue")).await?.items)
+    }
+
+    /// By node.
+    pub async fn certificates(&self, name: &str) -> Result<Vec<CertificateView>, ClientError> {
+        Ok(self.http.get::<Page<CertificateView>>(at!("deployments", name, "certificates")).await?.items)
+    }
+
+    pub async fn revoke(&self, serial: &str, reason: RevocationReason) -> Result<(), ClientError> {
+        self.http.post_for_nothing(at!("certificates", serial, "revocations"), &RevokeRequest { reason }).await
     }
 
     pub async fn ask(&self, name: &str, ask: Ask, node_role: Option<&str>) -> Result<Moved, ClientError> {

@@ -99,6 +99,11 @@ impl Http {
         self.json(response).await
     }
 
+    /// The answer is not looked at.
+    pub(crate) async fn post_for_nothing(&self, place: Place<'_>, body: &impl Serialize) -> Result<(), ClientError> {
+        self.answer(self.request(Method::POST, &place).json(body).timeout(ANSWER)).await.map(drop)
+    }
+
     /// Nothing is said, and the answer is not looked at.
     pub(crate) async fn post_empty(&self, place: Place<'_>) -> Result<(), ClientError> {
         self.answer(self.request(Method::POST, &place).timeout(ANSWER)).await.map(drop)

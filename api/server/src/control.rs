@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
 pub use engine_core::request::Document;
-use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
+use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Stood};
 use tokio::sync::mpsc;
 
@@ -38,6 +38,8 @@ pub trait Control: Send + Sync + 'static {
     async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal>;
     /// Lets go of a node that no deployment uses.
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal>;
+    /// Revokes a certificate by its serial number.
+    async fn revoke(&self, serial: &str, reason: RevocationReason, by: &str) -> Result<(), Refusal>;
     /// Runs a command on nodes, side by side; the receiver ends when it has ended on all of them.
     async fn exec(
         &self,

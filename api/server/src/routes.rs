@@ -1,6 +1,7 @@
 //! All routes, and the description of the API that follows from them.
 
 mod catalog;
+mod certificates;
 mod deployments;
 mod documents;
 mod drift;
@@ -59,6 +60,8 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(drift::check))
         .routes(routes!(drift::show))
         .routes(routes!(drift::residue))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::revoke))
         .routes(routes!(node_roles::why))
         .routes(routes!(node_roles::jobs))
         .routes(routes!(node_roles::log))

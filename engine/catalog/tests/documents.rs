@@ -28,6 +28,7 @@ fn the_tree_loads_clean() {
             "etcd",
             "etcd-ca",
             "etcd-client",
+            "etcd-folder",
             "etcd-founding",
             "etcd-identity",
             "etcd-membership",

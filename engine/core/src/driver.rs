@@ -55,7 +55,8 @@ static DRIVERS: LazyLock<BTreeMap<&'static str, Driver>> = LazyLock::new(|| {
         "properties": {"id": {"type": "string", "format": "uuid"}, "generation": {"type": "integer", "minimum": 1}},
     });
     let duration = json!({"type": "string", "pattern": "^([0-9]+(s|m|h|d))+$"});
-    let pem = json!({"type": "string", "minLength": 1, "maxLength": 65536, "pattern": "^-----BEGIN [A-Z0-9 ]+-----\n"});
+    let pem =
+        json!({"type": "string", "minLength": 1, "maxLength": 1_048_576, "pattern": "^-----BEGIN [A-Z0-9 ]+-----\n"});
     let trust = json!({
         "type": "object", "additionalProperties": false, "required": ["generation", "certificates"],
         "properties": {
@@ -64,6 +65,8 @@ static DRIVERS: LazyLock<BTreeMap<&'static str, Driver>> = LazyLock::new(|| {
         },
     });
     let usages = json!({"type": "array", "items": {"enum": ["server", "client"]}, "minItems": 1, "uniqueItems": true});
+    let time =
+        Told { schema: json!({"type": "string", "format": "date-time"}), example: json!("2026-12-24T18:00:00Z") };
     BTreeMap::from([
         (
             "pki.authority",
@@ -71,10 +74,13 @@ static DRIVERS: LazyLock<BTreeMap<&'static str, Driver>> = LazyLock::new(|| {
                 inputs: BTreeMap::from([
                     ("common_name", json!({"type": "string", "minLength": 1, "maxLength": 64})),
                     ("lifetime", duration.clone()),
+                    ("list_lifetime", duration.clone()),
                     ("permitted", facts::of_deployment("name_constraints").unwrap_or_default()),
                 ]),
                 outputs: BTreeMap::from([
                     ("issuer", Told { schema: issuer.clone(), example: json!({"id": Uuid::nil(), "generation": 1}) }),
+                    ("revoked", Told { schema: pem.clone(), example: json!(PEM) }),
+                    ("renew_at", time.clone()),
                     ("trust", Told { schema: trust, example: json!({"generation": 1, "certificates": [PEM]}) }),
                 ]),
             },
@@ -90,16 +96,7 @@ static DRIVERS: LazyLock<BTreeMap<&'static str, Driver>> = LazyLock::new(|| {
                     ("usages", usages),
                     ("lifetime", duration),
                 ]),
-                outputs: BTreeMap::from([
-                    ("chain", Told { schema: pem, example: json!(PEM) }),
-                    (
-                        "renew_at",
-                        Told {
-                            schema: json!({"type": "string", "format": "date-time"}),
-                            example: json!("2026-12-24T18:00:00Z"),
-                        },
-                    ),
-                ]),
+                outputs: BTreeMap::from([("chain", Told { schema: pem, example: json!(PEM) }), ("renew_at", time)]),
             },
         ),
     ])

@@ -1,12 +1,14 @@
 //! What people and programs see of an engine: the shapes of the API. Read by the server from the store, shown by the
 //! command line. Times are RFC 3339 in UTC; ids are UUIDs; secrets never are in here.
 
+mod certificate;
 mod why;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
+pub use self::certificate::CertificateView;
 pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};
 use crate::diagnostic::Diagnostic;
 use crate::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};

@@ -1,5 +1,6 @@
 //! What people ask of an engine. Everything goes through the database, so any engine may be asked.
 
+mod certificates;
 mod drift;
 mod dry_run;
 mod exec;

@@ -8,6 +8,7 @@
 pub mod authority;
 pub mod leaf;
 pub mod request;
+pub mod revocation;
 
 mod error;
 mod name;

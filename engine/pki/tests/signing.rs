@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use engine_core::request::RevocationReason;
 use engine_pki::authority::{Founded, Founding, Permitted, found};
 use engine_pki::leaf::{Issued, Issuing, Usage, issue};
 use engine_pki::request::{LARGEST, Wanted, read};
+use engine_pki::revocation::{Listing, Revoked, list};
 use engine_pki::{Name, Serial, fingerprint};
 use proptest::prelude::*;
 use rcgen::{
@@ -13,7 +15,7 @@ use rcgen::{
 };
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _, GeneralName, X509Certificate};
 
 const NOW: OffsetDateTime = datetime!(2026-11-21 21:00:00.5 UTC);
 const NODE: &str = "blue-members-1";
@@ -183,6 +185,31 @@ fn an_authority_is_confined_only_to_what_there_can_be() {
         let refused = found(&founding).err().map(|error| error.code());
         assert_eq!(refused, Some("pki-constraint"), "{permitted:?}");
     }
+}
+
+#[test]
+fn a_list_names_what_was_revoked_and_is_signed() {
+    let authority = authority(Duration::days(30));
+    let issued = leaf(&authority, &[Usage::Client], Duration::days(1));
+    let serial = Serial::of([0; 16]).hex();
+    let by =
+        |now| Listing { certificate: &authority.certificate, key: &authority.key, now, lifetime: Duration::days(3) };
+    let revoked = Revoked { serial: serial.clone(), at: NOW, reason: RevocationReason::KeyCompromise };
+    let empty = list(&[], &by(NOW)).expect("signed");
+    let full = list(&[revoked], &by(NOW + Duration::milliseconds(1))).expect("signed");
+    assert_eq!(full.renew_at, datetime!(2026-11-23 21:00:00 UTC));
+    let (root, own) = (der(&authority.certificate), der(&issued.certificate));
+    let (_, root) = X509Certificate::from_der(&root).expect("a certificate");
+    let (_, own) = X509Certificate::from_der(&own).expect("a certificate");
+    let (empty, full) = (der(&empty.list), der(&full.list));
+    let (_, empty) = CertificateRevocationList::from_der(&empty).expect("a list");
+    let (_, full) = CertificateRevocationList::from_der(&full).expect("a list");
+    full.verify_signature(root.public_key()).expect("signed by the authority");
+    assert_eq!(full.issuer(), own.issuer());
+    assert_eq!(empty.iter_revoked_certificates().count(), 0);
+    let named: Vec<_> = full.iter_revoked_certificates().map(|one| one.raw_serial().to_vec()).collect();
+    assert_eq!(named, [own.raw_serial()]);
+    assert!(full.crl_number() > empty.crl_number(), "a later list has a higher number");
 }
 
 proptest! {

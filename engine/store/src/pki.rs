@@ -1,6 +1,7 @@
 //! Authorities and what they signed. A certificate is written down before anybody is told it, once for each job.
 
 use engine_core::id::{DeploymentId, JobId, VertexId};
+use engine_core::request::RevocationReason;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -195,8 +196,8 @@ pub async fn keep(pool: &PgPool, of: Work, authority: Uuid, signed: &Certificate
     Ok(())
 }
 
-/// Revokes all that a vertex still holds.
-pub async fn revoke(pool: &PgPool, of: Work, reason: &str) -> Result<(), StoreError> {
+/// Revokes all that a vertex still holds. Its authority lists it as soon as it can.
+pub async fn revoke(pool: &PgPool, of: Work, reason: RevocationReason) -> Result<(), StoreError> {
     sqlx::query!(
         "with revoked as (
              update certificate set revoked_at = now(), reason = $2
@@ -206,7 +207,7 @@ pub async fn revoke(pool: &PgPool, of: Work, reason: &str) -> Result<(), StoreEr
                 jsonb_build_object('serial', serial, 'reason', $2::text)
          from revoked",
         of.vertex.0,
-        reason,
+        reason.as_str(),
         of.deployment.0,
         of.job.0
     )
@@ -214,6 +215,66 @@ pub async fn revoke(pool: &PgPool, of: Work, reason: &str) -> Result<(), StoreEr
     .await
     .map_err(doing("revoking certificates"))?;
     Ok(())
+}
+
+/// What came of revoking a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// It is revoked now, or was before.
+    Done,
+    /// There is no such certificate.
+    Unknown,
+}
+
+/// Revokes one certificate for a person. Its authority lists it as soon as it can.
+pub async fn revoke_one(
+    pool: &PgPool,
+    serial: &str,
+    reason: RevocationReason,
+    by: &str,
+) -> Result<Revocation, StoreError> {
+    let failed = doing("revoking a certificate");
+    let known = sqlx::query_scalar!(
+        r#"with revoked as (
+             update certificate set revoked_at = now(), reason = $2 where serial = $1 and revoked_at is null
+             returning serial, authority_id, vertex_id),
+           told as (
+             insert into event (at, kind, deployment_id, vertex_id, principal, detail)
+             select clock_timestamp(), 'certificate.revoked', a.deployment_id, r.vertex_id, $3,
+                    jsonb_build_object('serial', serial, 'reason', $2::text)
+             from revoked r join authority a using (authority_id))
+           select exists (select from certificate where serial = $1) as "known!""#,
+        serial,
+        reason.as_str(),
+        by
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(&failed)?;
+    Ok(if known { Revocation::Done } else { Revocation::Unknown })
+}
+
+/// A certificate that a list has: its serial number, since when it is revoked, and why.
+pub type Listed = (String, OffsetDateTime, RevocationReason);
+
+/// All that an authority has to list: what was revoked and has not ended. From now on it counts as listed; if we die before the list
+/// is told, whoever goes on with the job lists all of it again.
+pub async fn listed(pool: &PgPool, authority: Uuid) -> Result<Vec<Listed>, StoreError> {
+    let rows = sqlx::query!(
+        r#"with marked as (
+             update certificate set listed_at = now()
+             where authority_id = $1 and revoked_at is not null and listed_at is null returning serial)
+           select serial, revoked_at as "revoked_at!", reason as "reason!" from certificate
+           where authority_id = $1 and revoked_at is not null and not_after > now() order by revoked_at, serial"#,
+        authority
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(doing("listing what was revoked"))?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.serial, row.revoked_at, RevocationReason::parse(&row.reason).unwrap_or_default()))
+        .collect())
 }
 
 /// Is a certificate of a vertex in force?

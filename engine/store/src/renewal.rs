@@ -1,4 +1,5 @@
-//! What was told for a time only: when the next of it is to be made anew, and that it is.
+//! What was told for a time only: when the next of it is to be made anew, and that it is. An authority is made to tell anew
+//! also when something of it was revoked that no list of it has.
 
 use engine_core::id::{DeploymentId, VertexId};
 use engine_core::settle::Turn;
@@ -23,7 +24,13 @@ pub async fn next(pool: &PgPool) -> Result<Option<OffsetDateTime>, StoreError> {
 /// Deployments in which something is to be made anew now.
 pub async fn due(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<DeploymentId>, StoreError> {
     let ids = sqlx::query_scalar!(
-        "select distinct deployment_id from vertex where renew_at <= $1 and state = 'active' and goal = 'present'",
+        r#"select deployment_id as "deployment_id!" from vertex
+           where renew_at <= $1 and state = 'active' and goal = 'present'
+           union
+           select v.deployment_id from certificate c join authority a using (authority_id)
+                  join vertex v on v.vertex_id = a.vertex_id
+           where c.revoked_at is not null and c.listed_at is null and a.state = 'active'
+                 and v.state = 'active' and v.goal = 'present'"#,
         now
     )
     .fetch_all(pool)
@@ -42,8 +49,13 @@ pub async fn renew(
 ) -> Result<(), StoreError> {
     let Some(mut locked) = pass::lock(pool, deployment).await? else { return Ok(()) };
     let ids = sqlx::query_scalar!(
-        "select vertex_id from vertex
-         where deployment_id = $1 and renew_at <= $2 and state = 'active' and goal = 'present'",
+        r#"select vertex_id as "vertex_id!" from vertex
+           where deployment_id = $1 and renew_at <= $2 and state = 'active' and goal = 'present'
+           union
+           select v.vertex_id from certificate c join authority a using (authority_id)
+                  join vertex v on v.vertex_id = a.vertex_id
+           where c.revoked_at is not null and c.listed_at is null and a.state = 'active' and a.deployment_id = $1
+                 and v.state = 'active' and v.goal = 'present'"#,
         deployment.0,
         now
     )
@@ -59,7 +71,7 @@ pub async fn renew(
     let change = locked.next_change().await?;
     let mut turn = Turn::new(&revision.graph, hood);
     for id in ids {
-        turn.renew(id, change, now);
+        turn.renew(id, change);
     }
     locked.write(&turn.finish(), &revision, None, "renewal").await?;
     locked.notify(EVENTS).await?;

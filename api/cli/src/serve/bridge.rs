@@ -3,7 +3,7 @@
 use api_server::control::{Control, Document};
 use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
-use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
+use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Stood};
 use tokio::sync::mpsc;
 
@@ -63,6 +63,10 @@ impl Control for Bridge {
 
     async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal> {
         self.0.lose_node(name, by).await
+    }
+
+    async fn revoke(&self, serial: &str, reason: RevocationReason, by: &str) -> Result<(), Refusal> {
+        self.0.revoke(serial, reason, by).await
     }
 
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {

@@ -2,7 +2,7 @@
 
 use api_client::{Client, Endpoint};
 use api_server::control::Document;
-use engine_core::request::{Ask, CheckRequest, ExecRequest, NodeKey, Seen};
+use engine_core::request::{Ask, CheckRequest, ExecRequest, NodeKey, RevocationReason, Seen};
 use engine_core::state::State;
 use engine_core::view::{ExecEvent, Health};
 
@@ -111,6 +111,8 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     assert_eq!(client.stand_node("g-1", true).await.unwrap().beyond, ["etcd"]);
     assert_eq!(client.stand_node("g-1", false).await.unwrap().beyond, [""; 0]);
     assert_eq!(client.lose_node("g-1").await.unwrap_err().code(), "node-unused");
+    let refused = client.revoke("4000", RevocationReason::Superseded).await.unwrap_err();
+    assert_eq!(refused.code(), "unknown-certificate");
     assert_eq!(client.remove_node("g-1", true).await.unwrap_err().code(), "node-in-use");
     let request = ExecRequest { nodes: vec!["a".into(), "b".into()], command: vec!["true".into()], seconds: 5 };
     let mut exec = client.exec(&request).await.unwrap();
@@ -141,6 +143,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     node g-1 aside by ann
     node g-1 in by ann
     lose node g-1 by ann
+    revoke 4000 for superseded by ann
     remove node g-1 by ann by force
     exec ["true"] on ["a", "b"] for 5 s
     "#);

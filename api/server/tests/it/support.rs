@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use engine_core::graph::Graph;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
-use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, Seen};
+use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
 use engine_core::testing::{Fixture, catalog};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind, Stood};
 use engine_store::testing::Database;
@@ -145,6 +145,11 @@ impl Control for Recorder {
     async fn lose_node(&self, name: &str, by: &str) -> Result<(), Refusal> {
         self.record(format!("lose node {name} by {by}"));
         Err(Refusal::new(RefusalKind::Conflict, "node-unused", format!("no deployment uses node {name}")))
+    }
+
+    async fn revoke(&self, serial: &str, reason: RevocationReason, by: &str) -> Result<(), Refusal> {
+        self.record(format!("revoke {serial} for {} by {by}", reason.as_str()));
+        Err(Refusal::new(RefusalKind::NotFound, "unknown-certificate", format!("no certificate {serial}")))
     }
 
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {

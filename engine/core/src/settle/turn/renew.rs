@@ -18,12 +18,11 @@ impl Turn<'_> {
         OffsetDateTime::parse(at, &Rfc3339).ok()
     }
 
-    /// Lets a vertex run again because its time has come; the change is its own. `false`: it has not come, or the vertex
-    /// moves or leaves already.
-    pub fn renew(&mut self, id: VertexId, change: i64, now: OffsetDateTime) -> bool {
+    /// Lets a vertex run again because its time has come, or what it told is not all any more; the change is its own. `false`:
+    /// it moves or leaves already.
+    pub fn renew(&mut self, id: VertexId, change: i64) -> bool {
         let vertex = &self.hood.vertices[&id];
-        let due = vertex.renew_at.is_some_and(|at| at <= now);
-        if !due || vertex.phase.state != State::Active || vertex.phase.goal != Goal::Present {
+        if vertex.phase.state != State::Active || vertex.phase.goal != Goal::Present {
             return false;
         }
         self.event(id, Event::Retry, change, json!({"by": "renewal"})).is_ok()

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use engine_agent::protocol::Mode;
 use engine_core::compile::duration;
 use engine_core::document::Object;
+use engine_core::request::RevocationReason;
 use engine_pki::authority::{Founding, Permitted, found};
 use engine_pki::leaf::{Issuing, Usage, issue};
 use engine_pki::request::{Wanted, read};
+use engine_pki::revocation::{Listing, Revoked, list};
 use engine_pki::{Name, PkiError, Serial};
 use engine_store::StoreError;
 use engine_store::pki::{self, Authority, Certificate};
@@ -19,11 +21,19 @@ use uuid::Uuid;
 
 use super::{Did, Work};
 
+/// What an authority is made as.
 #[derive(Debug, Serialize, Deserialize)]
-struct AuthorityInputs {
+struct Form {
     common_name: String,
     lifetime: String,
     permitted: Permitted,
+}
+
+#[derive(Debug, Deserialize)]
+struct AuthorityInputs {
+    #[serde(flatten)]
+    form: Form,
+    list_lifetime: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,7 +57,8 @@ struct LeafInputs {
     lifetime: String,
 }
 
-/// Keeps the authority of its vertex: made once, its key sealed, and forgotten when the vertex leaves.
+/// Keeps the authority of its vertex: made once, its key sealed, and forgotten when the vertex leaves. Each run signs a new list of
+/// what was revoked.
 pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     let shared = work.shared;
     if work.mode == Mode::Remove {
@@ -58,7 +69,7 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
         Ok(wanted) => wanted,
         Err(did) => return Ok(did),
     };
-    let founded_as = json!(wanted);
+    let founded_as = json!(wanted.form);
     let there = pki::of_vertex(&shared.pool, work.job.vertex).await?;
     if work.mode == Mode::Check {
         let same = there.is_some_and(|there| there.founded_as == founded_as);
@@ -67,7 +78,7 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     }
     let kept = match there {
         Some(there) => there,
-        None => match make(work, &wanted, &founded_as) {
+        None => match make(work, &wanted.form, &founded_as) {
             Ok(made) => match pki::found(&shared.pool, of(work), &made).await? {
                 Some(kept) => kept,
                 None => return Ok(Did::failed("authority-unknown", "the authority is gone again".to_owned())),
@@ -82,14 +93,30 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
         );
         return Ok(Did::failed("authority-changed", message));
     }
+    let revoked = pki::listed(&shared.pool, kept.id).await?;
+    let revoked: Vec<Revoked> =
+        revoked.into_iter().map(|(serial, at, reason)| Revoked { serial, at, reason }).collect();
+    let key = shared.sealer.open(&pki::place(&kept.id.to_string()), &kept.key)?;
+    let listing = Listing {
+        certificate: &kept.certificate,
+        key: &key,
+        now: OffsetDateTime::now_utc(),
+        lifetime: span(&wanted.list_lifetime),
+    };
+    let listed = match list(&revoked, &listing) {
+        Ok(listed) => listed,
+        Err(error) => return Ok(Did::failed(error.code(), told(&error))),
+    };
     let outputs = json!({
         "issuer": Handle { id: kept.id, generation: kept.generation },
         "trust": {"generation": kept.generation, "certificates": [kept.certificate]},
+        "revoked": listed.list,
+        "renew_at": text(listed.renew_at),
     });
     Ok(Did::Told(object(outputs)))
 }
 
-fn make(work: &Work<'_>, wanted: &AuthorityInputs, founded_as: &Value) -> Result<Authority, PkiError> {
+fn make(work: &Work<'_>, wanted: &Form, founded_as: &Value) -> Result<Authority, PkiError> {
     let founding = Founding {
         common_name: &wanted.common_name,
         serial: Serial::of(rand::random()),
@@ -115,7 +142,8 @@ pub(super) async fn leaf(work: &Work<'_>) -> Result<Did, StoreError> {
     let (pool, job) = (&work.shared.pool, work.job.job);
     match work.mode {
         Mode::Remove => {
-            pki::revoke(pool, of(work), "cessation-of-operation").await?;
+            pki::revoke(pool, of(work), RevocationReason::CessationOfOperation).await?;
+            work.shared.again.notify_one();
             return Ok(Did::nothing());
         }
         Mode::Check if pki::holds(pool, work.job.vertex).await? => return Ok(Did::nothing()),
@@ -177,8 +205,11 @@ fn sign(wanted: &LeafInputs, signer: &Authority, key: &[u8]) -> Result<Certifica
 }
 
 fn certificate(signed: Certificate) -> Did {
-    let renew_at = signed.renew_at.format(&Rfc3339).expect("a year of four digits");
-    Did::Told(object(json!({"chain": signed.body, "renew_at": renew_at})))
+    Did::Told(object(json!({"chain": signed.body, "renew_at": text(signed.renew_at)})))
+}
+
+fn text(time: OffsetDateTime) -> String {
+    time.format(&Rfc3339).expect("a year of four digits")
 }
 
 fn of(work: &Work<'_>) -> pki::Work {

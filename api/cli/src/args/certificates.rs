@@ -1,0 +1,28 @@
+//! Arguments of `plinth cert`.
+
+use clap::Subcommand;
+use engine_core::request::RevocationReason;
+
+/// What can be done with certificates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// List the certificates of a deployment that have not ended.
+    List {
+        /// The deployment.
+        name: String,
+    },
+    /// Revoke a certificate. Its authority lists it at once, and services that read the list refuse it from their next handshake on.
+    #[command(after_help = "Example:\n  plinth cert revoke 5c0fd1… --reason key-compromise")]
+    Revoke {
+        /// Its serial number, as `plinth cert list` shows it.
+        serial: String,
+        /// Why: unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation or privilege-withdrawn.
+        #[arg(long, default_value = "unspecified", value_parser = reason)]
+        reason: RevocationReason,
+    },
+}
+
+fn reason(text: &str) -> Result<RevocationReason, String> {
+    let known = || RevocationReason::ALL.map(RevocationReason::as_str).join(", ");
+    RevocationReason::parse(text).ok_or_else(|| format!("expected one of {}", known()))
+}

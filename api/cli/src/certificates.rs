@@ -1,0 +1,52 @@
+//! `plinth cert`.
+
+use std::process::ExitCode;
+
+use engine_core::view::CertificateView;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::args::CertCommand;
+use crate::output::{CliError, Context};
+use crate::table;
+
+const CERTIFICATES: [&str; 7] = ["SERIAL", "NODE", "ROLE", "SIGNED BY", "USAGES", "ENDS", "STATE"];
+
+/// Lists, or revokes.
+pub(crate) async fn cert(context: &Context, command: CertCommand) -> Result<ExitCode, CliError> {
+    match command {
+        CertCommand::List { name } => {
+            let all = context.client.certificates(&name).await?;
+            context.print(&all, || all.iter().map(|one| one.serial.clone()).collect(), || text(&all))?;
+        }
+        CertCommand::Revoke { serial, reason } => {
+            context.client.revoke(&serial, reason).await?;
+            let done = json!({"serial": serial, "reason": reason});
+            context.print(&done, || vec![serial.clone()], || format!("{serial} revoked\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(all: &[CertificateView]) -> String {
+    let now = OffsetDateTime::now_utc();
+    let row = |one: &CertificateView| {
+        let state = match (&one.reason, one.renew_at <= now) {
+            (Some(reason), _) => format!("revoked: {reason}"),
+            (None, true) => "renewal is due".to_owned(),
+            (None, false) => "in force".to_owned(),
+        };
+        let ends = one.not_after.to_string();
+        let cells = [
+            one.serial.clone(),
+            one.node.clone(),
+            one.role.clone(),
+            one.authority.clone(),
+            one.usages.join(", "),
+            ends.split('.').next().unwrap_or_default().to_owned(),
+            state,
+        ];
+        cells.into_iter().map(Into::into).collect()
+    };
+    table::table(&CERTIFICATES, all.iter().map(row).collect())
+}

@@ -1,0 +1,41 @@
+//! What authorities signed.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use engine_core::request::{Page, Problem, RevokeRequest};
+use engine_core::view::CertificateView;
+use engine_store::read;
+
+use crate::extract::{By, Json as Body, Path};
+use crate::problem::{ApiError, Thing};
+use crate::server::App;
+
+/// The certificates of a deployment that have not ended, by node.
+#[utoipa::path(get, path = "/deployments/{name}/certificates", responses(
+    (status = 200, body = Page<CertificateView>),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Page<CertificateView>>, ApiError> {
+    let found = read::certificates(&app.pool, &name).await?;
+    let items = found.ok_or_else(|| ApiError::unknown(Thing::Deployment, name))?;
+    Ok(Json(Page { items, next: None }))
+}
+
+/// Revokes a certificate. Its authority lists it as soon as it can, and whoever reads the list hears of it.
+#[utoipa::path(post, path = "/certificates/{serial}/revocations", request_body = RevokeRequest, responses(
+    (status = 204),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+), params(("serial" = String, Path,)))]
+pub(crate) async fn revoke(
+    State(app): State<App>,
+    Path(serial): Path<String>,
+    By(by): By,
+    Body(request): Body<RevokeRequest>,
+) -> Result<StatusCode, ApiError> {
+    app.control.revoke(&serial, request.reason, &by).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
