@@ -348,8 +348,11 @@ create table authority (
     vertex_id     uuid not null,
     -- Of the vertex, from 1.
     generation    integer not null,
-    -- active: signs; gone: nobody can sign with it any more
-    state         text not null constraint authority_state check (state in ('active', 'gone')),
+    -- introduced: trusted, and does not sign yet; active: signs; retiring: trusted, and signs no more; gone: its key is forgotten
+    state         text not null
+                  constraint authority_state check (state in ('introduced', 'active', 'retiring', 'gone')),
+    -- The change by which it came into this state.
+    change        bigint not null,
     -- What it was asked to be.
     founded_as    jsonb not null,
     certificate   text not null,
@@ -359,8 +362,10 @@ create table authority (
     job_id        uuid not null,
     made_at       timestamptz not null,
     constraint authority_generation_taken unique (vertex_id, generation),
-    constraint authority_active_has_key check ((state = 'active') = (key is not null))
+    constraint authority_has_key_until_gone check ((state = 'gone') = (key is null))
 );
+create unique index authority_one_signs on authority (vertex_id) where state = 'active';
+create index authority_moving on authority (deployment_id) where state in ('introduced', 'retiring');
 create index authority_of_deployment on authority (deployment_id);
 
 -- What authorities signed.

@@ -26,6 +26,7 @@ type Endpoints = Arc<Mutex<Vec<String>>>;
 
 /// Puts numbered keys, one after the other.
 struct Writer {
+    client: Arc<Mutex<Client>>,
     endpoints: Endpoints,
     stop: Arc<AtomicBool>,
     task: JoinHandle<Written>,
@@ -42,23 +43,29 @@ struct Written {
 impl Writer {
     fn start(client: Client, endpoints: Vec<String>) -> Self {
         let (endpoints, stop) = (Arc::new(Mutex::new(endpoints)), Arc::new(AtomicBool::new(false)));
-        let (to, until) = (Arc::clone(&endpoints), Arc::clone(&stop));
+        let client = Arc::new(Mutex::new(client));
+        let (to, until, by) = (Arc::clone(&endpoints), Arc::clone(&stop), Arc::clone(&client));
         let task = std::thread::spawn(move || {
             let mut written = Written::default();
             let mut number = 0;
             while !until.load(Ordering::Relaxed) {
                 number += 1;
+                let client = by.lock().expect("nobody panicked").clone();
                 written.put(&client, &to, number);
                 // Two hundred a second are enough, the members are on this machine.
                 std::thread::sleep(Duration::from_millis(5));
             }
             written
         });
-        Self { endpoints, stop, task }
+        Self { client, endpoints, stop, task }
     }
 
     fn use_these(&self, endpoints: Vec<String>) {
         *self.endpoints.lock().expect("nobody panicked") = endpoints;
+    }
+
+    fn be(&self, client: Client) {
+        *self.client.lock().expect("nobody panicked") = client;
     }
 
     fn stop(self) -> Written {
@@ -454,4 +461,74 @@ fn a_client_that_is_revoked_is_refused_and_a_member_that_is_dead_is_removed_by_t
     assert_eq!(left["goal"], "absent", "{left:#}");
     let put = json!({"key": STANDARD.encode("after"), "value": STANDARD.encode("all")});
     client.post(&first, "/v3/kv/put", &put, PATIENCE).expect("the one that is left serves");
+}
+
+/// Role, generation and state of what is trusted.
+fn authorities(site: &Site) -> Vec<(i64, String)> {
+    let all = site.json(&["ca", "list", "it"]);
+    let one = |one: &Value| {
+        (one["generation"].as_i64().expect("a number"), one["state"].as_str().expect("a word").to_owned())
+    };
+    all.as_array().expect("a list").iter().map(one).collect()
+}
+
+#[test]
+fn the_authority_goes_over_to_another_key_and_no_write_fails() {
+    let mut site = Site::new(&[]);
+    site.start();
+    site.apply(&cluster(""));
+    site.until_active("it");
+    let urls = endpoints(&site);
+    let file = |name: &str| Client::file(&site, MEMBERS[0], &format!("/etc/etcd/tls/server/{name}.pem"));
+    let (old, key) = (file("cert"), file("key"));
+    let writer = Writer::start(Client::of(&site), urls.clone());
+    site.ok(&["ca", "rotate", "it", "etcd-ca"]);
+    let said = site.fails(&["ca", "rotate", "it", "etcd-ca"]);
+    assert!(said.contains("authority-moves"), "{said}");
+    // Whoever talks to the members has to trust both from now on, as the graph tells its own.
+    let listed = site.json(&["ca", "list", "it"]);
+    let both: String =
+        listed.as_array().expect("a list").iter().filter_map(|one| one["certificate"].as_str()).collect();
+    let before = Client::with(&both, Some((&old, &key)));
+    writer.be(before.clone());
+    let mut stages = Vec::new();
+    let mut changed = false;
+    site.until_so("at its end", || {
+        let now = authorities(&site);
+        if stages.last() != Some(&now) {
+            stages.push(now.clone());
+        }
+        if !changed && now.iter().any(|(_, state)| state == "retiring") && file("cert") != old {
+            writer.be(Client::with(&both, Some((&file("cert"), &key))));
+            changed = true;
+        }
+        if now == [(2, "active".to_owned())] { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    site.until_active("it");
+    let word = |generation: i64, state: &str| (generation, state.to_owned());
+    assert_eq!(
+        stages,
+        [
+            vec![word(1, "active"), word(2, "introduced")],
+            vec![word(1, "retiring"), word(2, "active")],
+            vec![word(2, "active")]
+        ]
+    );
+    assert_eq!(file("key"), key, "the keys of members stayed");
+    let after = Client::of(&site);
+    for url in &urls {
+        let list = |client: &Client| client.post(url, "/v3/cluster/member/list", &json!({}), PATIENCE);
+        list(&after).expect("those who trust the new one and are signed by it");
+        let said = list(&before);
+        assert!(said.as_ref().is_err_and(|said| said.contains("ertificate")), "the old one is refused: {said:?}");
+    }
+    let written = writer.stop();
+    println!(
+        "{} writes, {} retries, the slowest took {:?}",
+        written.acknowledged.len(),
+        written.retries,
+        written.slowest
+    );
+    assert_eq!(written.failed, Vec::<String>::new());
+    assert!(written.acknowledged.len() > 100, "only {} writes", written.acknowledged.len());
 }

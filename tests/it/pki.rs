@@ -3,10 +3,12 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use engine_core::request::Ask;
 use engine_core::state::State;
 use engine_core::view::{Health, JobView, StatusView};
+use engine_store::pass::Revisions;
 use engine_store::pki::{self, Certificate};
-use engine_store::read;
+use engine_store::{read, rotation};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::json;
 
@@ -180,6 +182,58 @@ async fn a_certificate_is_renewed_at_two_thirds_of_its_life_also_by_another_engi
     let counts = world.applies(&status).await;
     let count = |of: &str| counts.iter().find(|(place, _)| place == of).map(|(_, count)| *count).expect("there");
     assert_eq!((count("deployment/web-ca"), count("blue-all-1/web-tls-key"), count("blue-all-1/web")), (1, 1, 1));
+    engine.stop().await;
+}
+
+/// Generation, state and what is waited for, of each that is trusted.
+async fn authorities(world: &World) -> Vec<(i32, String, Vec<String>)> {
+    let all = read::authorities(world.database.pool(), "blue").await.expect("readable").expect("a deployment");
+    all.into_iter().map(|one| (one.generation, one.state, one.waits_for)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_waits_for_whoever_has_not_absorbed_its_stage_also_over_engines() {
+    let world = World::new(&WEB).await;
+    let engine = world.engine().await;
+    let csr = request("blue-all-1", &NAMES);
+    engine.control().apply(&web("30d", &csr), "f", &[], "test").await.expect("applied");
+    let status = world.until_active("blue").await;
+    let first = signed(&world, &status).await;
+    let refused = engine.control().rotate("blue", "web", "test").await.expect_err("no authority");
+    assert_eq!(refused.code, "unknown-authority");
+    let held = "blue-all-1/web-tls";
+    engine.control().ask(Ask::Pause, "blue", Some(held), "test").await.expect("paused");
+    engine.control().rotate("blue", "web-ca", "test").await.expect("begun");
+    let refused = engine.control().rotate("blue", "web-ca", "test").await.expect_err("it moves");
+    assert_eq!(refused.code, "authority-moves");
+    world.until("blue", |status| find(status, held).state == State::Blocked).await;
+    let introduced = |waits: &[&str]| {
+        let waits: Vec<String> = waits.iter().map(|place| (*place).to_owned()).collect();
+        vec![(1, "active".to_owned(), Vec::new()), (2, "introduced".to_owned(), waits)]
+    };
+    world.until("blue", |status| find(status, "deployment/web-ca").state == State::Active).await;
+    engine.stop().await;
+    // What holds it is named, and no time ends that.
+    rotation::advance(world.database.pool(), &Revisions::default()).await.expect("nothing to do");
+    assert_eq!(authorities(&world).await, introduced(&[held]));
+    let engine = world.engine().await;
+    assert_eq!(signed(&world, &status).await, first, "the old one signs still");
+    engine.control().ask(Ask::Resume, "blue", Some(held), "test").await.expect("resumed");
+    let end = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
+    while authorities(&world).await != [(2, "active".to_owned(), Vec::new())] {
+        assert!(tokio::time::Instant::now() < end, "never ended: {:?}", authorities(&world).await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let status = world.until_active("blue").await;
+    let all = signed(&world, &status).await;
+    assert_eq!(all.len(), 2, "signed again, once");
+    let vertex = find(&status, "deployment/web-ca").id;
+    let now = pki::of_vertex(world.database.pool(), vertex).await.expect("readable").expect("an authority");
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = folder.path().join("ca.pem").display().to_string();
+    std::fs::write(&ca, &now.certificate).expect("a file");
+    assert_eq!(openssl(&["verify", "-CAfile", &ca], &all[1].body).trim(), "stdin: OK");
+    assert!(openssl(&["verify", "-CAfile", &ca], &all[0].body).contains("verification failed"));
     engine.stop().await;
 }
 

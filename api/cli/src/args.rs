@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
 
-pub(crate) use certificates::CertCommand;
+pub(crate) use certificates::{CaCommand, CertCommand};
 pub(crate) use local::{DatabaseAt, DatabaseCommand, LabCommand};
 pub(crate) use nodes::NodeCommand;
 pub(crate) use second_day::{Drift, History, Redeploy};
@@ -204,6 +204,12 @@ pub(crate) enum Command {
     Residue {
         /// The deployment.
         name: String,
+    },
+    /// Authorities that sign certificates for a deployment.
+    Ca {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: CaCommand,
     },
     /// Certificates that authorities of deployments signed.
     Cert {

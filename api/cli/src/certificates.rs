@@ -1,16 +1,48 @@
-//! `plinth cert`.
+//! `plinth ca` and `plinth cert`.
 
 use std::process::ExitCode;
 
-use engine_core::view::CertificateView;
+use engine_core::view::{AuthorityView, CertificateView};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::args::CertCommand;
+use crate::args::{CaCommand, CertCommand};
 use crate::output::{CliError, Context};
 use crate::table;
 
 const CERTIFICATES: [&str; 7] = ["SERIAL", "NODE", "ROLE", "SIGNED BY", "USAGES", "ENDS", "STATE"];
+
+/// Lists, or rotates.
+pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<ExitCode, CliError> {
+    match command {
+        CaCommand::List { name } => {
+            let all = context.client.authorities(&name).await?;
+            let names = || all.iter().map(|one| format!("{}.{}", one.role, one.generation)).collect();
+            context.print(&all, names, || authorities(&all))?;
+        }
+        CaCommand::Rotate { name, role } => {
+            context.client.rotate(&name, &role).await?;
+            let text = || format!("{role} goes over to another key; `plinth ca list {name}` shows how far it is\n");
+            context.print(&json!({"deployment": name, "role": role}), || vec![role.clone()], text)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn authorities(all: &[AuthorityView]) -> String {
+    let row = |one: &AuthorityView| {
+        let ends = one.not_after.to_string();
+        let cells = [
+            one.role.clone(),
+            one.generation.to_string(),
+            one.state.clone(),
+            ends.split('.').next().unwrap_or_default().to_owned(),
+            one.waits_for.join(", "),
+        ];
+        cells.into_iter().map(Into::into).collect()
+    };
+    table::table(&["AUTHORITY", "GENERATION", "STATE", "ENDS", "WAITS FOR"], all.iter().map(row).collect())
+}
 
 /// Lists, or revokes.
 pub(crate) async fn cert(context: &Context, command: CertCommand) -> Result<ExitCode, CliError> {

@@ -93,6 +93,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Redeploy(what) => redeploy::redeploy(context, &what).await,
         Command::Drift(what) => drift::drift(context, &what).await,
         Command::Residue { name } => residue::residue(context, &name).await,
+        Command::Ca { command } => certificates::ca(context, command).await,
         Command::Cert { command } => certificates::cert(context, command).await,
         Command::History(what) => history::history(context, &what).await,
         Command::Status { name, watch } => status::status(context, &name, watch).await,

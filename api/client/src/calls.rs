@@ -8,8 +8,9 @@ use engine_core::request::{
     WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
-    Applied, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView,
-    JobView, LogLine, Moved, NodeRoleView, NodeView, ResidueView, RevisionView, StatusView, Stood, WhyView,
+    Applied, AuthorityView, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport,
+    EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView, ResidueView, RevisionView, StatusView,
+    Stood, WhyView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -146,6 +147,15 @@ impl Client {
     /// By node.
     pub async fn certificates(&self, name: &str) -> Result<Vec<CertificateView>, ClientError> {
         Ok(self.http.get::<Page<CertificateView>>(at!("deployments", name, "certificates")).await?.items)
+    }
+
+    /// Those that are trusted, by role and generation.
+    pub async fn authorities(&self, name: &str) -> Result<Vec<AuthorityView>, ClientError> {
+        Ok(self.http.get::<Page<AuthorityView>>(at!("deployments", name, "authorities")).await?.items)
+    }
+
+    pub async fn rotate(&self, name: &str, role: &str) -> Result<(), ClientError> {
+        self.http.post_empty(at!("deployments", name, "authorities", role, "rotations")).await
     }
 
     pub async fn revoke(&self, serial: &str, reason: RevocationReason) -> Result<(), ClientError> {

@@ -40,6 +40,8 @@ pub trait Control: Send + Sync + 'static {
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal>;
     /// Revokes a certificate by its serial number.
     async fn revoke(&self, serial: &str, reason: RevocationReason, by: &str) -> Result<(), Refusal>;
+    /// Begins to go over to another key of an authority.
+    async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal>;
     /// Runs a command on nodes, side by side; the receiver ends when it has ended on all of them.
     async fn exec(
         &self,

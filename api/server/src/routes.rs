@@ -60,6 +60,8 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(drift::check))
         .routes(routes!(drift::show))
         .routes(routes!(drift::residue))
+        .routes(routes!(certificates::authorities))
+        .routes(routes!(certificates::rotate))
         .routes(routes!(certificates::list))
         .routes(routes!(certificates::revoke))
         .routes(routes!(node_roles::why))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-pub use self::certificate::CertificateView;
+pub use self::certificate::{AuthorityView, CertificateView};
 pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};
 use crate::diagnostic::Diagnostic;
 use crate::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_store::{StoreError, renewal, retry};
+use engine_store::{StoreError, renewal, retry, rotation};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,7 @@ async fn round(shared: &Shared) -> Result<Duration, StoreError> {
     for deployment in renewal::due(&shared.pool, now).await? {
         renewal::renew(&shared.pool, deployment, now, &shared.revisions).await?;
     }
+    rotation::advance(&shared.pool, &shared.revisions).await?;
     let next = [retry::next(&shared.pool).await?, renewal::next(&shared.pool).await?].into_iter().flatten().min();
     let wait = next.map(|next| Duration::try_from(next - now).unwrap_or_default());
     Ok(wait.map_or(shared.poll, |wait| wait.clamp(Duration::from_millis(50), shared.poll)))

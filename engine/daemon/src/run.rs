@@ -2,7 +2,7 @@
 
 mod agent;
 mod check;
-mod driver;
+pub(crate) mod driver;
 mod heard;
 mod simulated;
 

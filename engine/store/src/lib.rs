@@ -20,6 +20,7 @@ pub mod redeploy;
 pub mod renewal;
 pub mod residue;
 pub mod retry;
+pub mod rotation;
 pub mod seal;
 pub mod snapshot;
 pub mod testing;

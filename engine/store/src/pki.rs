@@ -78,33 +78,63 @@ pub async fn of_vertex(pool: &PgPool, vertex: VertexId) -> Result<Option<Authori
     }
 }
 
-/// An authority that signs. `None`: there is none, or not any more.
+/// An authority that signs, or did until a moment ago. `None`: there is none, or not any more.
 pub async fn authority(pool: &PgPool, id: Uuid) -> Result<Option<Authority>, StoreError> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        AuthorityRow,
         r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after
-           from authority where authority_id = $1 and state = 'active'"#,
+           from authority where authority_id = $1 and state in ('active', 'retiring')"#,
         id
     )
     .fetch_optional(pool)
     .await
     .map_err(doing("loading an authority"))?;
-    Ok(row.map(|row| Authority {
-        id: row.authority_id,
-        generation: row.generation,
-        founded_as: row.founded_as,
-        certificate: row.certificate,
-        key: Sealed::stored(row.key),
-        not_after: row.not_after,
-    }))
+    Ok(row.map(Authority::from))
+}
+
+/// All generations of an authority that are trusted, oldest first.
+pub async fn trusted(pool: &PgPool, vertex: VertexId) -> Result<Vec<Authority>, StoreError> {
+    let rows = sqlx::query_as!(
+        AuthorityRow,
+        r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after
+           from authority where vertex_id = $1 and state <> 'gone' order by generation"#,
+        vertex.0
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(doing("loading what is trusted"))?;
+    Ok(rows.into_iter().map(Authority::from).collect())
+}
+
+struct AuthorityRow {
+    authority_id: Uuid,
+    generation: i32,
+    founded_as: Value,
+    certificate: String,
+    key: Vec<u8>,
+    not_after: OffsetDateTime,
+}
+
+impl From<AuthorityRow> for Authority {
+    fn from(row: AuthorityRow) -> Self {
+        Self {
+            id: row.authority_id,
+            generation: row.generation,
+            founded_as: row.founded_as,
+            certificate: row.certificate,
+            key: Sealed::stored(row.key),
+            not_after: row.not_after,
+        }
+    }
 }
 
 /// Keeps a new authority, and gives the one that signs: another engine may have been faster.
 pub async fn found(pool: &PgPool, of: Work, made: &Authority) -> Result<Option<Authority>, StoreError> {
     sqlx::query!(
         "with made as (
-             insert into authority (authority_id, deployment_id, vertex_id, generation, state, founded_as, certificate, key,
-                                    not_after, job_id, made_at)
-             values ($1, $2, $3, $4, 'active', $5, $6, $7, $8, $9, now())
+             insert into authority (authority_id, deployment_id, vertex_id, generation, state, change, founded_as,
+                                    certificate, key, not_after, job_id, made_at)
+             values ($1, $2, $3, $4, 'active', 0, $5, $6, $7, $8, $9, now())
              on conflict do nothing returning authority_id)
          insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
          select clock_timestamp(), 'authority.made', $2, $3, $9, 'engine', $10 from made",
@@ -129,7 +159,7 @@ pub async fn found(pool: &PgPool, of: Work, made: &Authority) -> Result<Option<A
 pub async fn end(pool: &PgPool, of: Work) -> Result<(), StoreError> {
     sqlx::query!(
         "with ended as (
-             update authority set state = 'gone', key = null where vertex_id = $1 and state = 'active'
+             update authority set state = 'gone', key = null where vertex_id = $1 and state <> 'gone'
              returning authority_id)
          insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
          select clock_timestamp(), 'authority.ended', $2, $1, $3, 'engine', jsonb_build_object('authority', authority_id)
@@ -257,16 +287,19 @@ pub async fn revoke_one(
 /// A certificate that a list has: its serial number, since when it is revoked, and why.
 pub type Listed = (String, OffsetDateTime, RevocationReason);
 
-/// All that an authority has to list: what was revoked and has not ended. From now on it counts as listed; if we die before the list
+/// All that an authority has to list, of all its generations: what was revoked and has not ended. From now on it counts as listed; if we die before the list
 /// is told, whoever goes on with the job lists all of it again.
-pub async fn listed(pool: &PgPool, authority: Uuid) -> Result<Vec<Listed>, StoreError> {
+pub async fn listed(pool: &PgPool, vertex: VertexId) -> Result<Vec<Listed>, StoreError> {
     let rows = sqlx::query!(
         r#"with marked as (
              update certificate set listed_at = now()
-             where authority_id = $1 and revoked_at is not null and listed_at is null returning serial)
-           select serial, revoked_at as "revoked_at!", reason as "reason!" from certificate
-           where authority_id = $1 and revoked_at is not null and not_after > now() order by revoked_at, serial"#,
-        authority
+             where authority_id in (select authority_id from authority where vertex_id = $1)
+                   and revoked_at is not null and listed_at is null
+             returning serial)
+           select c.serial, c.revoked_at as "revoked_at!", c.reason as "reason!"
+           from certificate c join authority a using (authority_id)
+           where a.vertex_id = $1 and c.revoked_at is not null and c.not_after > now() order by c.revoked_at, c.serial"#,
+        vertex.0
     )
     .fetch_all(pool)
     .await

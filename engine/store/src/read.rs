@@ -4,6 +4,7 @@
 //! other reads are bounded by a limit or follow one chain. Helpers (gathers and choosers) are left out of counts and
 //! lists, for people did not ask for them; chains of causes pass through them.
 
+mod authorities;
 mod certificates;
 mod deployments;
 mod drift;
@@ -22,6 +23,7 @@ mod why;
 use sqlx::{PgPool, Postgres, Transaction};
 
 pub use crate::pass::EVENTS;
+pub use authorities::authorities;
 pub use certificates::certificates;
 pub use deployments::{deployment, deployments};
 pub use drift::drift;

@@ -29,7 +29,7 @@ pub async fn due(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<DeploymentId>
            union
            select v.deployment_id from certificate c join authority a using (authority_id)
                   join vertex v on v.vertex_id = a.vertex_id
-           where c.revoked_at is not null and c.listed_at is null and a.state = 'active'
+           where c.revoked_at is not null and c.listed_at is null and a.state <> 'gone'
                  and v.state = 'active' and v.goal = 'present'"#,
         now
     )
@@ -54,7 +54,7 @@ pub async fn renew(
            union
            select v.vertex_id from certificate c join authority a using (authority_id)
                   join vertex v on v.vertex_id = a.vertex_id
-           where c.revoked_at is not null and c.listed_at is null and a.state = 'active' and a.deployment_id = $1
+           where c.revoked_at is not null and c.listed_at is null and a.state <> 'gone' and a.deployment_id = $1
                  and v.state = 'active' and v.goal = 'present'"#,
         deployment.0,
         now

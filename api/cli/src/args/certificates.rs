@@ -1,7 +1,27 @@
-//! Arguments of `plinth cert`.
+//! Arguments of `plinth ca` and `plinth cert`.
 
 use clap::Subcommand;
 use engine_core::request::RevocationReason;
+
+/// What can be done with authorities.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// List the authorities of a deployment, and how far they are in going over to another key.
+    List {
+        /// The deployment.
+        name: String,
+    },
+    /// Go over to another key: it is trusted beside the old one, then it signs, then the old one is retired.
+    ///
+    /// Each stage begins when every node role below has absorbed the one before; `plinth ca list` names those that have not.
+    #[command(after_help = "Example:\n  plinth ca rotate blue etcd-ca")]
+    Rotate {
+        /// The deployment.
+        name: String,
+        /// The deployment role of the authority.
+        role: String,
+    },
+}
 
 /// What can be done with certificates.
 #[derive(Debug, Subcommand)]

@@ -69,6 +69,10 @@ impl Control for Bridge {
         self.0.revoke(serial, reason, by).await
     }
 
+    async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {
+        self.0.rotate(name, role, by).await
+    }
+
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {
         self.0.remove_node(name, force, by).await
     }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use engine_core::request::{Page, Problem, RevokeRequest};
-use engine_core::view::CertificateView;
+use engine_core::view::{AuthorityView, CertificateView};
 use engine_store::read;
 
 use crate::extract::{By, Json as Body, Path};
@@ -38,4 +38,34 @@ pub(crate) async fn revoke(
 ) -> Result<StatusCode, ApiError> {
     app.control.revoke(&serial, request.reason, &by).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The authorities of a deployment that are trusted; more than one generation while one goes over to another key.
+#[utoipa::path(get, path = "/deployments/{name}/authorities", responses(
+    (status = 200, body = Page<AuthorityView>),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,)))]
+pub(crate) async fn authorities(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Json<Page<AuthorityView>>, ApiError> {
+    let found = read::authorities(&app.pool, &name).await?;
+    let items = found.ok_or_else(|| ApiError::unknown(Thing::Deployment, name))?;
+    Ok(Json(Page { items, next: None }))
+}
+
+/// Begins to go over to another key of an authority: it is introduced, then it signs, then the old one is retired, each when
+/// everybody below has absorbed the one before.
+#[utoipa::path(post, path = "/deployments/{name}/authorities/{role}/rotations", responses(
+    (status = 202),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,), ("role" = String, Path,)))]
+pub(crate) async fn rotate(
+    State(app): State<App>,
+    Path((name, role)): Path<(String, String)>,
+    By(by): By,
+) -> Result<StatusCode, ApiError> {
+    app.control.rotate(&name, &role, &by).await?;
+    Ok(StatusCode::ACCEPTED)
 }

@@ -152,6 +152,11 @@ impl Control for Recorder {
         Err(Refusal::new(RefusalKind::NotFound, "unknown-certificate", format!("no certificate {serial}")))
     }
 
+    async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {
+        self.record(format!("rotate {role} of {name} by {by}"));
+        Ok(())
+    }
+
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {
         self.record(format!("remove node {name} by {by}{}", if force { " by force" } else { "" }));
         Err(Refusal::new(RefusalKind::Conflict, "node-in-use", format!("{name} is used by blue")))

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 /// A certificate that an authority of a deployment signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -35,4 +36,25 @@ pub struct CertificateView {
     /// Why it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A generation of an authority that is trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuthorityView {
+    /// Its id.
+    pub id: Uuid,
+    /// Its deployment role.
+    pub role: String,
+    /// From 1, and one more with each rotation.
+    pub generation: i32,
+    /// `introduced`: trusted, does not sign yet; `active`: signs; `retiring`: trusted, signs no more.
+    pub state: String,
+    /// Its end.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+    /// In PEM.
+    pub certificate: String,
+    /// Node roles that have not absorbed its last stage, ten at most: the next one waits for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
 }

@@ -3,7 +3,7 @@
 //! A driver may be killed between what it writes and its report; the job is followed again then, by this engine or another
 //! one. So each driver finds what it did by the job's id, and does it once. None of them waits.
 
-mod pki;
+pub(crate) mod pki;
 
 use engine_agent::protocol::{Mode, Outcome, Status};
 use engine_core::catalog::CatalogRole;

@@ -20,6 +20,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{Did, Work};
+use crate::shared::Shared;
 
 /// What an authority is made as.
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,7 +94,12 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
         );
         return Ok(Did::failed("authority-changed", message));
     }
-    let revoked = pki::listed(&shared.pool, kept.id).await?;
+    let trusted = pki::trusted(&shared.pool, work.job.vertex).await?;
+    // Grows by one when a generation comes, and when one goes.
+    let generation = |one: Option<&Authority>| one.map_or(0, |one| one.generation);
+    let stage = generation(trusted.first()) + generation(trusted.last()) - 1;
+    let trusted: Vec<&str> = trusted.iter().map(|one| one.certificate.as_str()).collect();
+    let revoked = pki::listed(&shared.pool, work.job.vertex).await?;
     let revoked: Vec<Revoked> =
         revoked.into_iter().map(|(serial, at, reason)| Revoked { serial, at, reason }).collect();
     let key = shared.sealer.open(&pki::place(&kept.id.to_string()), &kept.key)?;
@@ -109,7 +115,7 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     };
     let outputs = json!({
         "issuer": Handle { id: kept.id, generation: kept.generation },
-        "trust": {"generation": kept.generation, "certificates": [kept.certificate]},
+        "trust": {"generation": stage, "certificates": trusted},
         "revoked": listed.list,
         "renew_at": text(listed.renew_at),
     });
@@ -117,19 +123,30 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
 }
 
 fn make(work: &Work<'_>, wanted: &Form, founded_as: &Value) -> Result<Authority, PkiError> {
+    generation(work.shared, wanted, founded_as, 1)
+}
+
+/// The next generation of an authority that there is.
+pub(crate) fn successor(shared: &Shared, before: &Authority) -> Result<Authority, PkiError> {
+    let unreadable = |error: serde_json::Error| PkiError::Unreadable { what: "authority", reason: error.to_string() };
+    let form: Form = serde_json::from_value(before.founded_as.clone()).map_err(unreadable)?;
+    generation(shared, &form, &before.founded_as, before.generation + 1)
+}
+
+fn generation(shared: &Shared, form: &Form, founded_as: &Value, generation: i32) -> Result<Authority, PkiError> {
     let founding = Founding {
-        common_name: &wanted.common_name,
+        common_name: &form.common_name,
         serial: Serial::of(rand::random()),
         now: OffsetDateTime::now_utc(),
-        lifetime: span(&wanted.lifetime),
-        permitted: &wanted.permitted,
+        lifetime: span(&form.lifetime),
+        permitted: &form.permitted,
     };
     let founded = found(&founding)?;
     let id = Uuid::now_v7();
-    let key = work.shared.sealer.seal(&pki::place(&id.to_string()), &founded.key);
+    let key = shared.sealer.seal(&pki::place(&id.to_string()), &founded.key);
     Ok(Authority {
         id,
-        generation: 1,
+        generation,
         founded_as: founded_as.clone(),
         certificate: founded.certificate,
         key,
