@@ -20,7 +20,9 @@ create table engine (
     host        text not null,
     pid         integer not null,
     started_at  timestamptz not null,
-    lease_until timestamptz not null
+    lease_until timestamptz not null,
+    -- Where it answers DNS questions, ADDRESS:PORT each.
+    dns         text[] not null default '{}'
 );
 
 create table deployment (
@@ -269,6 +271,9 @@ create table job (
     inputs        jsonb not null,
     changed       jsonb not null default '[]',
     cancelled     boolean not null default false,
+    -- It waits, and nobody follows it: when it is looked at again; and what it saw last.
+    look_at       timestamptz,
+    saw           text,
     seen          bigint not null default 0,
     -- Of the agent that it was handed to.
     incarnation   text,
@@ -283,10 +288,12 @@ create table job (
     steps         jsonb,
     residue       jsonb,
     millis        bigint,
-    constraint job_finished_has_outcome check ((finished_at is null) = (outcome is null))
+    constraint job_finished_has_outcome check ((finished_at is null) = (outcome is null)),
+    constraint job_put_away_is_nobodys check (look_at is null or engine_id is null)
 );
 create unique index job_one_running_per_vertex on job (vertex_id, beside) where finished_at is null;
 create index job_open on job (engine_id) where finished_at is null;
+create index job_put_away on job (look_at) where look_at is not null and finished_at is null;
 create index job_of_vertex on job (vertex_id, claimed_at);
 
 -- What the last check of a node role found, beside its state.
@@ -395,6 +402,38 @@ create index certificate_of_authority on certificate (authority_id, issued_at);
 create index certificate_unlisted on certificate (authority_id) where revoked_at is not null and listed_at is null;
 create index certificate_revoked on certificate (authority_id, not_after) where revoked_at is not null;
 create index certificate_of_vertex on certificate (vertex_id) where revoked_at is null;
+
+-- Names that engines answer for.
+create table zone (
+    zone_id       uuid primary key,
+    deployment_id uuid not null references deployment on delete cascade,
+    -- The node role that it is there for.
+    vertex_id     uuid not null,
+    -- In small letters, without the last dot.
+    name          text not null constraint zone_taken unique,
+    ttl           integer not null,
+    -- Grows with each change of what is in it, under the lock of this row. Its serial.
+    generation    bigint not null
+);
+create index zone_of_deployment on zone (deployment_id);
+
+-- All that a name has of one kind belongs to one node role.
+create table record (
+    zone_id   uuid not null references zone on delete cascade,
+    name      text not null,
+    kind      text not null constraint record_kind check (kind in ('A', 'AAAA', 'PTR')),
+    -- Addresses, or names.
+    data      jsonb not null,
+    ttl       integer not null,
+    vertex_id uuid not null,
+    -- The generation of the zone that brought it as it is: servers take in what is newer than what they have.
+    since     bigint not null,
+    -- Withdrawn. Kept, so that servers learn of it.
+    gone      boolean not null default false,
+    constraint record_taken primary key (zone_id, name, kind)
+);
+create index record_since on record (zone_id, since);
+create index record_of_vertex on record (vertex_id) where not gone;
 
 -- Everything that happened, in the transaction in which it happened.
 create table event (

@@ -19,6 +19,8 @@ declare -A why=(
     [mount]="their file systems"
     [iptables]="the lab's way to the outside"
     [iproute2]="the lab's bridge"
+    [bind9]="a server of others that names are pushed to"
+    [knot]="another one"
 )
 
 missing=()
@@ -37,6 +39,19 @@ fi
 # Debian would make and start a cluster of its own with the package.
 mkdir -p /etc/postgresql-common
 [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+# And servers with others: tests start their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 0755 "$policy"
+fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
 apt-get install -q -y --no-install-recommends "${missing[@]}"
+for package in "${missing[@]}"; do
+    case $package in
+        bind9) systemctl disable -q named 2>/dev/null || true ;;
+        knot) systemctl disable -q knot 2>/dev/null || true ;;
+    esac
+done

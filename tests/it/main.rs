@@ -9,6 +9,7 @@ mod support;
 
 mod converge;
 mod database;
+mod dns;
 mod drift;
 mod etcd;
 mod fleet;
@@ -25,3 +26,4 @@ mod rollout;
 mod second_day;
 mod standing;
 mod takeover;
+mod waiting;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{none, read, root};
 
 /// The import table of docs/ARCHITECTURE.md: crate, then what of the workspace it may use.
-const TABLE: [(&str, &[&str]); 12] = [
+const TABLE: [(&str, &[&str]); 13] = [
     ("engine/core", &[]),
     ("engine/catalog", &["engine-core"]),
     ("engine/agent", &["engine-core"]),
@@ -13,6 +13,7 @@ const TABLE: [(&str, &[&str]); 12] = [
     ("engine/pki", &["engine-core"]),
     ("engine/store", &["engine-core"]),
     ("engine/provider", &["engine-core", "engine-store", "engine-agent"]),
+    ("engine/dns", &["engine-core"]),
     (
         "engine/daemon",
         &[
@@ -23,6 +24,7 @@ const TABLE: [(&str, &[&str]); 12] = [
             "engine-remote",
             "engine-provider",
             "engine-pki",
+            "engine-dns",
         ],
     ),
     ("api/server", &["engine-core", "engine-catalog", "engine-store"]),
@@ -37,6 +39,7 @@ const TABLE: [(&str, &[&str]); 12] = [
             "engine-agent",
             "engine-remote",
             "engine-provider",
+            "engine-dns",
             "engine-daemon",
         ],
     ),

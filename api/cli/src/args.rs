@@ -1,6 +1,7 @@
 //! The command line.
 
 mod certificates;
+mod dns;
 mod local;
 mod nodes;
 mod second_day;
@@ -14,6 +15,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
 
 pub(crate) use certificates::{CaCommand, CertCommand};
+pub(crate) use dns::DnsCommand;
 pub(crate) use local::{DatabaseAt, DatabaseCommand, LabCommand};
 pub(crate) use nodes::NodeCommand;
 pub(crate) use second_day::{Drift, History, Redeploy};
@@ -312,6 +314,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: NodeCommand,
     },
+    /// List the zones that engines answer for, and the names in them.
+    Dns {
+        /// What.
+        #[command(subcommand)]
+        command: DnsCommand,
+    },
     /// List and show roles of the catalog.
     Role {
         /// What.
@@ -400,6 +408,9 @@ pub(crate) struct Serve {
     /// systemd, or else `seal.key` in the data directory, which is made at the first start.
     #[arg(long, env = "PLINTH_SEAL_KEY", value_name = "FILE")]
     pub(crate) seal_key: Option<PathBuf>,
+    /// Answer DNS questions here, over UDP and TCP; an address of this machine that those who ask can reach.
+    #[arg(long, num_args = 1.., value_name = "ADDRESS:PORT")]
+    pub(crate) dns: Vec<SocketAddr>,
     /// Bundles beside the built-in one.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub(crate) bundle: Vec<PathBuf>,

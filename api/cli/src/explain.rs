@@ -35,6 +35,9 @@ fn text(why: &WhyView, now: OffsetDateTime) -> String {
     if let Some(message) = &row.message {
         text += &format!("{}\n", message.trim_end());
     }
+    if let Some(saw) = &row.saw {
+        text += &format!("It waits, and sees that {saw}.\n");
+    }
     if let Some(at) = row.retry_at {
         text += &format!("It tries again at {}.\n", table::clock(at));
     }

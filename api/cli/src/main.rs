@@ -7,6 +7,7 @@
 mod args;
 mod certificates;
 mod deploy;
+mod dns;
 mod doctor;
 mod documents;
 mod drift;
@@ -118,6 +119,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Node { command: NodeCommand::In { name } } => nodes::stand(context, &name, false).await,
         Command::Node { command: NodeCommand::Lost { name, yes } } => nodes::lost(context, &name, yes).await,
         Command::Node { command: NodeCommand::Remove { name, force } } => nodes::remove(context, &name, force).await,
+        Command::Dns { command } => dns::dns(context, command).await,
         Command::Role { command } => show::roles(context, command).await,
         Command::Workload { command } => show::workloads(context, command).await,
         Command::Deployment { command } => show::deployments(context, command).await,

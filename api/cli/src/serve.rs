@@ -134,7 +134,7 @@ async fn serve(args: Serve) -> Result<(), ServeError> {
         None => Some(Embedded::start(EmbeddedConfig::new(data.join("postgres"))).await?),
     };
     let seal_key = seal_key(args.seal_key, &data);
-    let parts = Parts { data: &data, seal_key, listener, address, catalog, agent };
+    let parts = Parts { data: &data, seal_key, listener, address, dns: args.dns, catalog, agent };
     let served = with_database(args.database.as_deref(), embedded.as_ref(), parts).await;
     if let Some(embedded) = embedded {
         let how = embedded.stop().await?;
@@ -149,12 +149,13 @@ struct Parts<'a> {
     seal_key: KeyFile,
     listener: TcpListener,
     address: SocketAddr,
+    dns: Vec<SocketAddr>,
     catalog: Arc<Catalog>,
     agent: JoinHandle<Result<AgentBinary, AgentMissing>>,
 }
 
 async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Parts<'_>) -> Result<(), ServeError> {
-    let Parts { data, seal_key, listener, address, catalog, agent } = parts;
+    let Parts { data, seal_key, listener, address, dns, catalog, agent } = parts;
     let target = match (url, embedded) {
         (Some(url), _) => Target::url(url)?,
         (None, Some(embedded)) => embedded.target(),
@@ -170,6 +171,7 @@ async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Pa
     let mut config = Config::new(pool.clone(), target.clone(), Arc::clone(&catalog), agent, data.to_owned());
     config.providers = equipment::providers(data);
     config.seal_key = seal_key;
+    config.dns = dns;
     let mut engine = Engine::start(config).await?;
     let endpoint = endpoint(data, address).map_err(|source| ServeError::Data { path: data.to_owned(), source })?;
     let server = Server {
@@ -182,7 +184,7 @@ async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Pa
     };
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server.serve(listener, stop.clone()));
-    tracing::info!(endpoint = endpoint.endpoint, data = %data.display(), "plinth serves");
+    tracing::info!(endpoint = endpoint.endpoint, data = %data.display(), dns = ?engine.dns(), "plinth serves");
     let broken = tokio::select! {
         () = told_to_stop() => None,
         why = engine.failed() => Some(why),

@@ -268,6 +268,9 @@ fn says(row: &NodeRoleView) -> String {
         let again = row.retry_at.map(|at| format!(", tries again at {}", table::clock(at))).unwrap_or_default();
         return format!("{code}{again}{message}");
     }
+    if let Some(saw) = &row.saw {
+        return format!("waits, sees that {saw}");
+    }
     match &row.progress {
         Some(progress) => format!("step {} of {}: {}", progress.step, progress.of, progress.title),
         None if row.paused => "paused".to_owned(),

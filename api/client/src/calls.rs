@@ -9,8 +9,8 @@ use engine_core::request::{
 };
 use engine_core::view::{
     Applied, AuthorityView, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport,
-    EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView, ResidueView, RevisionView, StatusView,
-    Stood, WhyView,
+    EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView, RecordView, ResidueView, RevisionView, StatusView,
+    Stood, WhyView, ZoneView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -211,6 +211,23 @@ impl Client {
     pub fn follow_log(&self, name: &str, node: &str, role: &str) -> Log {
         let path = ["api", "v1", "deployments", name, "node-roles", node, role, "logs", "stream"];
         Log::new(self.http.clone(), path.map(str::to_owned).to_vec())
+    }
+
+    pub async fn zones(&self) -> Result<Vec<ZoneView>, ClientError> {
+        Ok(self.http.get::<Page<ZoneView>>(at!("dns", "zones")).await?.items)
+    }
+
+    pub async fn records(&self, zone: &str) -> Result<Vec<RecordView>, ClientError> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page: Page<RecordView> =
+                self.http.get(at!("dns", "zones", zone, "records"; "after" = after.as_ref())).await?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
+            }
+        }
     }
 
     pub async fn nodes(&self) -> Result<Vec<NodeView>, ClientError> {

@@ -67,6 +67,8 @@ pub enum Thing {
     Role,
     /// A workload of the catalog.
     Workload,
+    /// A zone.
+    Zone,
 }
 
 impl std::fmt::Display for Thing {
@@ -79,6 +81,7 @@ impl std::fmt::Display for Thing {
             Self::Revision => "revision",
             Self::Role => "role",
             Self::Workload => "workload",
+            Self::Zone => "zone",
         })
     }
 }
@@ -106,6 +109,7 @@ impl ApiError {
             Self::Unknown { what: Thing::Revision, .. } => "unknown-revision",
             Self::Unknown { what: Thing::Role, .. } => "unknown-role",
             Self::Unknown { what: Thing::Workload, .. } => "unknown-workload",
+            Self::Unknown { what: Thing::Zone, .. } => "unknown-zone",
             Self::Panic => "internal-error",
         }
     }

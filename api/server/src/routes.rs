@@ -3,6 +3,7 @@
 mod catalog;
 mod certificates;
 mod deployments;
+mod dns;
 mod documents;
 mod drift;
 mod events;
@@ -78,6 +79,8 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(catalog::role))
         .routes(routes!(catalog::workloads))
         .routes(routes!(catalog::workload))
+        .routes(routes!(dns::zones))
+        .routes(routes!(dns::records))
         .routes(routes!(events::list))
         .routes(routes!(events::follow))
         .routes(routes!(exec::exec))

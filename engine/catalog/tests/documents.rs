@@ -25,6 +25,8 @@ fn the_tree_loads_clean() {
         roles,
         [
             "certificate-authority",
+            "dns-name",
+            "dns-zone",
             "etcd",
             "etcd-ca",
             "etcd-client",

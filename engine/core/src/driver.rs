@@ -67,7 +67,8 @@ static DRIVERS: LazyLock<BTreeMap<&'static str, Driver>> = LazyLock::new(|| {
     let usages = json!({"type": "array", "items": {"enum": ["server", "client"]}, "minItems": 1, "uniqueItems": true});
     let time =
         Told { schema: json!({"type": "string", "format": "date-time"}), example: json!("2026-12-24T18:00:00Z") };
-    BTreeMap::from([
+    let mut drivers = dns();
+    drivers.extend([
         (
             "pki.authority",
             Driver {
@@ -99,8 +100,53 @@ static DRIVERS: LazyLock<BTreeMap<&'static str, Driver>> = LazyLock::new(|| {
                 outputs: BTreeMap::from([("chain", Told { schema: pem, example: json!(PEM) }), ("renew_at", time)]),
             },
         ),
-    ])
+    ]);
+    drivers
 });
+
+/// Zones and names.
+fn dns() -> BTreeMap<&'static str, Driver> {
+    let labels = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$";
+    let name = json!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": labels});
+    let ttl = json!({"type": "integer", "minimum": 1, "maximum": 86400});
+    let pushes = json!({
+        "type": "array", "uniqueItems": true,
+        "items": {
+            "type": "object", "additionalProperties": false, "required": ["server", "key"],
+            "properties": {"server": {"type": "string"}, "key": {"type": "string", "pattern": "^/"}},
+        },
+    });
+    let zone = json!({
+        "type": "object", "additionalProperties": false, "required": ["name", "reverse", "ttl", "pushes"],
+        "properties": {"name": name, "reverse": {"type": "array", "items": name}, "ttl": ttl, "pushes": pushes},
+    });
+    let example = json!({"name": "demo.internal", "reverse": ["10.in-addr.arpa"], "ttl": 60, "pushes": []});
+    BTreeMap::from([
+        (
+            "dns.zone",
+            Driver {
+                inputs: BTreeMap::from([
+                    ("name", name.clone()),
+                    ("subnets", json!({"type": "array", "items": {"type": "string"}})),
+                    ("ttl", ttl),
+                    ("pushes", pushes),
+                ]),
+                outputs: BTreeMap::from([("zone", Told { schema: zone.clone(), example })]),
+            },
+        ),
+        (
+            "dns.record",
+            Driver {
+                inputs: BTreeMap::from([
+                    ("zone", zone),
+                    ("name", name.clone()),
+                    ("address", json!({"type": "string"})),
+                ]),
+                outputs: BTreeMap::from([("fqdn", Told { schema: name, example: json!("web.demo.internal") })]),
+            },
+        ),
+    ])
+}
 
 /// The driver of this name.
 pub fn find(name: &str) -> Option<&'static Driver> {

@@ -2,6 +2,7 @@
 //! command line. Times are RFC 3339 in UTC; ids are UUIDs; secrets never are in here.
 
 mod certificate;
+mod dns;
 mod why;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 pub use self::certificate::{AuthorityView, CertificateView};
+pub use self::dns::{RecordView, ZoneView};
 pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};
 use crate::diagnostic::Diagnostic;
 use crate::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};
@@ -208,6 +210,9 @@ pub struct NodeRoleView {
     /// How far that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// What that saw last of what it waits for outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saw: Option<String>,
     /// Attempts so far.
     pub attempts: i32,
     /// When it is tried again by itself, while failed.
@@ -306,6 +311,12 @@ pub struct JobView {
     /// How far it is, or came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// What it saw last of what it waits for outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saw: Option<String>,
+    /// When it looks at that again; nobody follows it until then.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub look_at: Option<OffsetDateTime>,
     /// Results of its steps, with diffs; secrets redacted on the node.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub steps: Value,

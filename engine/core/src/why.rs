@@ -34,6 +34,8 @@ pub struct Stand {
     pub code: Option<String>,
     /// When it is tried again by itself, while failed.
     pub retry_at: Option<OffsetDateTime>,
+    /// What its job saw last of what it waits for outside, while running.
+    pub saw: Option<String>,
     /// What holds it, while blocked.
     pub cause: Option<Cause>,
     /// It is itself held back by a person, not only with its deployment.
@@ -51,6 +53,12 @@ impl Stand {
         let code = self.code.as_deref().unwrap_or("unknown");
         let again = self.retry_at.and_then(|at| at.replace_nanosecond(0).ok()?.format(&Rfc3339).ok());
         again.map_or_else(|| code.to_owned(), |at| format!("{code}, tries again at {at}"))
+    }
+
+    /// What it is at: `running`, or `running: sees that …`.
+    fn running(&self) -> String {
+        let saw = self.saw.as_ref().map(|saw| format!(": sees that {saw}")).unwrap_or_default();
+        format!("{}{saw}", self.state)
     }
 
     /// How much it is worth to be named as what holds others; more is better.
@@ -263,6 +271,7 @@ pub fn says(chain: &Chain, known: &Known) -> String {
             match stand.state {
                 State::Failed => format!("held back by {address} failed{leaves}: {}", stand.failure()),
                 State::Blocked => format!("waits for {address}{leaves} (about to be judged)"),
+                State::Running => format!("waits for {address}{leaves} ({})", stand.running()),
                 state => format!("waits for {address}{leaves} ({state})"),
             }
         }),
@@ -335,6 +344,7 @@ fn link_says(stand: &Stand, next: Option<&Stand>) -> String {
             }
         }
         (State::Ready, _) => format!("{state}, waits for an engine"),
+        (State::Running, _) => format!("{}{leaving}", stand.running()),
         _ => state,
     }
 }
@@ -357,7 +367,7 @@ mod tests {
         let (node, role) = place.split_once('/').expect("NODE/ROLE");
         let code = (state == State::Failed).then(|| "step-failed".to_owned());
         let (node, role) = (node.into(), role.into());
-        Stand { node, role, state, goal: Goal::Present, code, retry_at: None, cause, paused: false }
+        Stand { node, role, state, goal: Goal::Present, code, retry_at: None, saw: None, cause, paused: false }
     }
 
     fn whole(stands: Vec<Stand>) -> Known {
@@ -408,6 +418,18 @@ mod tests {
         held back by b/etcd failed: step-failed, tries again at 2026-02-03T04:05:06Z
         a/app: blocked, needs b/etcd at rest
         b/etcd: failed: step-failed, tries again at 2026-02-03T04:05:06Z
+        ");
+    }
+
+    #[test]
+    fn what_waits_for_something_outside_says_what_it_saw_last() {
+        let mut gate = stand("b/name", State::Running, None);
+        gate.saw = Some("10.0.0.1:53 does not know b.demo yet".to_owned());
+        let known = whole(vec![stand("a/app", State::Blocked, Some(Cause::Vertex { vertex: id(2) })), gate]);
+        insta::assert_snapshot!(told(1, &known), @r"
+        waits for b/name (running: sees that 10.0.0.1:53 does not know b.demo yet)
+        a/app: blocked, needs b/name at rest
+        b/name: running: sees that 10.0.0.1:53 does not know b.demo yet
         ");
     }
 

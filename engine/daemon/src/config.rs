@@ -1,10 +1,12 @@
 //! What an engine is told at its start.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine_core::catalog::Catalog;
+use engine_dns::DnsError;
 use engine_provider::Providers;
 use engine_remote::{AgentBinary, RemoteError};
 use engine_store::PgPool;
@@ -35,6 +37,8 @@ pub struct Config {
     pub lease: Duration,
     /// How often everything is looked at without a hint.
     pub poll: Duration,
+    /// Where DNS questions are answered; nowhere if it is empty.
+    pub dns: Vec<SocketAddr>,
 }
 
 impl Config {
@@ -51,6 +55,7 @@ impl Config {
             jobs: 500,
             lease: Duration::from_secs(15),
             poll: Duration::from_secs(5),
+            dns: Vec::new(),
         }
     }
 }
@@ -64,6 +69,9 @@ pub enum ConfigError {
     /// The deploy key.
     #[error(transparent)]
     Key(#[from] RemoteError),
+    /// An address for DNS questions.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
     /// The folder for keys.
     #[error("cannot use the folder {path}: {source}", path = path.display())]
     Folder {
@@ -81,6 +89,7 @@ impl ConfigError {
         match self {
             Self::Store(error) => error.code(),
             Self::Key(error) => error.code(),
+            Self::Dns(error) => error.code(),
             Self::Folder { .. } => "data-folder",
         }
     }

@@ -160,6 +160,9 @@ impl Control {
         match ask(&self.shared.pool, what, name, place, by).await.map_err(store)? {
             Asked::Done(node_roles) => {
                 self.shared.hint();
+                if what == Ask::Cancel {
+                    self.shared.put_away.notify_one();
+                }
                 Ok(Moved { node_roles })
             }
             Asked::NoDeployment => Err(unknown_deployment(name)),

@@ -30,6 +30,7 @@ async fn register(shared: &Shared) -> Result<(), StoreError> {
         version: VERSION.to_owned(),
         host: host(),
         pid: i32::try_from(std::process::id()).unwrap_or(i32::MAX),
+        dns: shared.dns.clone(),
     };
     engines::register(&shared.pool, &registration, shared.lease).await
 }

@@ -6,6 +6,7 @@
 mod again;
 mod config;
 mod control;
+mod dns;
 mod drift;
 pub mod equipment;
 mod expiry;
@@ -14,6 +15,7 @@ mod imports;
 mod lease;
 mod nodes;
 mod pass;
+mod put_away;
 mod run;
 mod shared;
 pub mod simulate;
@@ -24,8 +26,10 @@ pub use engine_provider::ProviderError;
 pub use engine_remote::AgentBinary;
 pub use engine_store::StoreError;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use engine_dns::Server;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +45,10 @@ pub struct Engine {
 impl Engine {
     /// Registers with the database and starts all loops.
     pub async fn start(config: Config) -> Result<Self, ConfigError> {
-        let shared = Arc::new(Shared::new(config).await?);
+        let server = Server::bind(&config.dns).await?;
+        let answers = server.addresses();
+        let (names, changes) = dns::Names::new();
+        let shared = Arc::new(Shared::new(config, answers.iter().map(ToString::to_string).collect(), names).await?);
         lease::enter(&shared).await?;
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
@@ -51,12 +58,22 @@ impl Engine {
         loops.spawn(lease::keep(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(run::cancellations(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(nodes::work(Arc::clone(&shared), runners.clone(), stop.clone()));
+        loops.spawn(put_away::watch(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(drift::watch(Control::new(Arc::clone(&shared)), runners, stop.clone()));
         loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(again::watch(Arc::clone(&shared), stop.clone()));
+        loops.spawn(dns::write(Arc::clone(&shared), changes, stop.clone()));
+        if !answers.is_empty() {
+            loops.spawn(dns::serve(Arc::clone(&shared), server, stop.clone()));
+        }
         loops.spawn(expiry::watch(Control::new(Arc::clone(&shared)), stop.clone()));
         tracing::info!(engine = %shared.engine(), "the engine is up");
         Ok(Self { shared, stop, loops })
+    }
+
+    /// Where it answers DNS questions.
+    pub fn dns(&self) -> Vec<SocketAddr> {
+        self.shared.dns.iter().filter_map(|address| address.parse().ok()).collect()
     }
 
     /// What people can ask of it.

@@ -4,6 +4,7 @@ mod agent;
 mod check;
 pub(crate) mod driver;
 mod heard;
+mod later;
 mod simulated;
 
 use std::collections::hash_map::Entry;
@@ -61,6 +62,13 @@ pub(crate) enum Ran {
     Over(Outcome),
     /// It never began, or can not be asked: it failed with this.
     Failed(Failure),
+    /// What it waits for outside is not there yet. It is put away, and looked at again.
+    Later {
+        /// What it saw, to follow `sees that`.
+        saw: String,
+        /// The next look.
+        after: Duration,
+    },
     /// Somebody else follows it now.
     NotOurs,
 }
@@ -137,11 +145,18 @@ impl Runners {
             checks,
             deployment: job.deployment,
         };
+        if job.cancelled {
+            cancel.cancel();
+        }
         match self.lock().entry(job.job) {
+            // Put away and taken up again, before whoever put it away was through.
+            Entry::Occupied(mut before) if before.get().fence < job.fence => before.insert(running).drop.cancel(),
             // The turn that claimed it and the loop that looks for jobs without a follower may both come here.
             Entry::Occupied(_) => return,
-            Entry::Vacant(free) => free.insert(running),
-        };
+            Entry::Vacant(free) => {
+                free.insert(running);
+            }
+        }
         let runners = self.clone();
         tokio::spawn(async move {
             match drop.run_until_cancelled(runners.run(&job, adopted, &cancel)).await {
@@ -225,6 +240,7 @@ impl Runners {
         let (outcome, told) = match ran {
             Ran::NotOurs => return None,
             Ran::Over(outcome) => (outcome, true),
+            Ran::Later { saw, after } => (later::put_away(&self.shared, job, &saw, after).await?, true),
             Ran::Failed(failure) => (failed(&failure.code, failure.message), false),
         };
         // Where the executor can not be asked nobody knows what it did, and outputs that are not valid come out so again.
@@ -259,7 +275,7 @@ impl Runners {
             return Ok(Ran::Over(succeeded()));
         }
         if role.doc.driver.is_some() {
-            return Box::pin(driver::run(shared, job, &role, inputs, mode)).await;
+            return Box::pin(driver::run(shared, job, &role, inputs, mode, cancel)).await;
         }
         // What is rare or long is boxed: a task is as large as the largest thing that it may wait for, and is moved.
         let Some(on) = Box::pin(nodes::load(&shared.pool, &[job.node])).await?.pop() else {
@@ -381,6 +397,12 @@ pub(crate) async fn cancellations(shared: Arc<Shared>, runners: Runners, stop: C
 
 fn succeeded() -> Outcome {
     Outcome::of(Status::Succeeded)
+}
+
+/// How a job ends that a person wanted stopped.
+fn cancelled() -> Outcome {
+    let (code, message) = (Some("cancelled".to_owned()), Some("stopped on request".to_owned()));
+    Outcome { code, message, ..Outcome::of(Status::Cancelled) }
 }
 
 pub(crate) fn failed(code: &str, message: String) -> Outcome {

@@ -18,6 +18,7 @@ use engine_store::{PgPool, StoreError, jobs};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use crate::dns::Names;
 use crate::{Config, ConfigError};
 
 /// Roles that are kept at hand.
@@ -41,6 +42,12 @@ pub(crate) struct Shared {
     pub(crate) beside: Notify,
     /// Something is to be tried again, and it is written down when.
     pub(crate) again: Notify,
+    /// A job was put away, or is to be looked at earlier than its row said.
+    pub(crate) put_away: Notify,
+    /// Where this engine answers DNS questions.
+    pub(crate) dns: Vec<String>,
+    /// Records on their way to the database.
+    pub(crate) names: Names,
     /// Counts hints; every loop that looks for work watches it.
     pub(crate) hints: watch::Sender<u64>,
     engine: RwLock<EngineId>,
@@ -48,7 +55,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) async fn new(config: Config) -> Result<Self, ConfigError> {
+    /// `dns`: where questions are answered; `names`: to whoever writes records.
+    pub(crate) async fn new(config: Config, dns: Vec<String>, names: Names) -> Result<Self, ConfigError> {
         let folder = |source| ConfigError::Folder { path: config.data.clone(), source };
         std::fs::create_dir_all(config.data.join("keys")).map_err(folder)?;
         let sealer = Sealer::start(&config.pool, &config.seal_key).await?;
@@ -69,6 +77,9 @@ impl Shared {
             revisions: Revisions::default(),
             beside: Notify::new(),
             again: Notify::new(),
+            put_away: Notify::new(),
+            dns,
+            names,
             hints: watch::Sender::new(0),
             engine: RwLock::new(EngineId(Uuid::now_v7())),
             roles: Mutex::default(),

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use engine_core::document::Object;
 use serde::{Deserialize, Serialize};
 
-pub use self::script::{Line, Script, ScriptedFailure, ScriptedOutcome, SimulatedAnswer};
+pub use self::script::{Line, Script, ScriptedFailure, ScriptedOutcome, ScriptedWait, SimulatedAnswer};
 use crate::options::Options;
 use crate::{Access, NodeRequest, NodeStatus, Power, Provider, ProviderError};
 

@@ -172,10 +172,15 @@ async fn pause(
 async fn cancel(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<String>, StoreError> {
     let running: Vec<&Place> = places.iter().filter(|place| place.state == State::Running.as_str()).collect();
     let ids: Vec<Uuid> = running.iter().map(|place| place.id.0).collect();
-    sqlx::query!("update job set cancelled = true where vertex_id = any($1) and finished_at is null", &ids)
-        .execute(&mut *locked.tx)
-        .await
-        .map_err(doing("cancelling jobs"))?;
+    // One that waits for its time is taken up at once, to be told.
+    sqlx::query!(
+        "update job set cancelled = true, look_at = case when look_at is not null then clock_timestamp() end
+         where vertex_id = any($1) and finished_at is null",
+        &ids
+    )
+    .execute(&mut *locked.tx)
+    .await
+    .map_err(doing("cancelling jobs"))?;
     let what: Vec<String> = running.into_iter().map(address).collect();
     event(locked, "node-role.cancel-asked", by, json!({"node_roles": what})).await?;
     Ok(what)

@@ -20,6 +20,8 @@ pub struct Registration {
     pub host: String,
     /// This process.
     pub pid: i32,
+    /// Where it answers DNS questions, `ADDRESS:PORT` each.
+    pub dns: Vec<String>,
 }
 
 /// An engine that is registered.
@@ -55,14 +57,15 @@ pub async fn register(pool: &PgPool, engine: &Registration, lease: Duration) -> 
     let mut tx = pool.begin().await.map_err(&failed)?;
     migrate::enter(&mut tx).await?;
     sqlx::query!(
-        "insert into engine (engine_id, version, knows, host, pid, started_at, lease_until)
-         values ($1, $2, $3, $4, $5, now(), now() + $6::float8 * interval '1 second')",
+        "insert into engine (engine_id, version, knows, host, pid, started_at, lease_until, dns)
+         values ($1, $2, $3, $4, $5, now(), now() + $6::float8 * interval '1 second', $7)",
         engine.id.0,
         engine.version,
         migrate::known(),
         engine.host,
         engine.pid,
-        lease.as_secs_f64()
+        lease.as_secs_f64(),
+        &engine.dns
     )
     .execute(&mut *tx)
     .await

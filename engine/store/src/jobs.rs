@@ -52,13 +52,15 @@ pub struct OpenJob {
     pub seen: i64,
     /// Incarnation of the agent that it was handed to.
     pub incarnation: Option<String>,
+    /// A person wants it stopped.
+    pub cancelled: bool,
 }
 
-/// Takes jobs that nobody follows, with a new fence.
+/// Takes jobs that nobody follows and that do not wait for their time, with a new fence.
 pub async fn adopt(pool: &PgPool, engine: EngineId) -> Result<Vec<JobId>, StoreError> {
     let ids = sqlx::query_scalar!(
         "update job set engine_id = $1, fence = fence + 1
-         where job_id in (select job_id from job where engine_id is null and finished_at is null
+         where job_id in (select job_id from job where engine_id is null and finished_at is null and look_at is null
                           for update skip locked)
          returning job_id",
         engine.0
@@ -75,7 +77,7 @@ pub async fn load(pool: &PgPool, engine: EngineId, jobs: &[JobId]) -> Result<Vec
     let rows = sqlx::query!(
         r#"select j.job_id, j.deployment_id, d.name as deployment_name, d.virtual_node, j.vertex_id, v.role, v.node_id as place_id,
                   n.name as place, j.node_id, j.action, j.attempt, j.beside, j.fence, j.revision, j.content,
-                  j.inputs as "inputs: Json<Object>", j.changed as "changed: Json<BTreeSet<String>>", j.seen, j.incarnation
+                  j.inputs as "inputs: Json<Object>", j.changed as "changed: Json<BTreeSet<String>>", j.seen, j.incarnation, j.cancelled
            from job j
            join vertex v using (vertex_id)
            join node n on n.node_id = v.node_id
@@ -107,6 +109,7 @@ pub async fn load(pool: &PgPool, engine: EngineId, jobs: &[JobId]) -> Result<Vec
             changed: row.changed.0,
             seen: row.seen,
             incarnation: row.incarnation,
+            cancelled: row.cancelled,
         })
         .collect())
 }

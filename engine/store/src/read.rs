@@ -7,6 +7,7 @@
 mod authorities;
 mod certificates;
 mod deployments;
+mod dns;
 mod drift;
 mod engines;
 mod events;
@@ -26,6 +27,7 @@ pub use crate::pass::EVENTS;
 pub use authorities::authorities;
 pub use certificates::certificates;
 pub use deployments::{deployment, deployments};
+pub use dns::{records, zones};
 pub use drift::drift;
 pub use engines::engines;
 pub use events::{events, head, latest_events};

@@ -119,6 +119,7 @@ async fn one(
         changed: foretold.changed.clone(),
         seen: 0,
         incarnation: None,
+        cancelled: false,
     };
     let mut spec = spec(&job, role, inputs, Mode::Plan).map_err(|failure| (failure.code, failure.message))?;
     spec.limits.seconds = spec.limits.seconds.min(LONGEST);

@@ -8,7 +8,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use engine_agent::protocol::{JobSpec, Limits, Mode, Outcome, Status};
 use engine_core::catalog::CatalogRole;
-use engine_core::compile::duration;
 use engine_core::document::Object;
 use engine_core::settle::turn::Failure;
 use engine_core::template::{self, Syntax};
@@ -20,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::later::time_of;
 use super::{Ran, heard};
 use crate::shared::Shared;
 
@@ -172,8 +172,7 @@ pub(crate) fn spec(job: &OpenJob, role: &CatalogRole, inputs: Object, mode: Mode
         .map(|path| template::text(path, &inputs, Syntax::Plain))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Failure { code: error.code().to_owned(), message: format!("destroys: {error}") })?;
-    let seconds = doc.timeout.as_deref().and_then(|text| duration::seconds(text).ok());
-    let limits = Limits { seconds: seconds.unwrap_or(Limits::default().seconds), ..Limits::default() };
+    let limits = Limits { seconds: time_of(role).as_secs(), ..Limits::default() };
     let files: BTreeMap<String, String> =
         role.files.iter().map(|(path, bytes)| (path.clone(), STANDARD.encode(bytes))).collect();
     Ok(JobSpec {

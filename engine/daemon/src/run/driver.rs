@@ -1,9 +1,13 @@
 //! Jobs by drivers: work that is done in the engine.
 //!
 //! A driver may be killed between what it writes and its report; the job is followed again then, by this engine or another
-//! one. So each driver finds what it did by the job's id, and does it once. None of them waits.
+//! one. So each driver finds what it did by the job's id, and does it once, or does what may be done again. What is not there
+//! yet is looked at later: none of them waits.
 
+mod dns;
 pub(crate) mod pki;
+
+use std::time::Duration;
 
 use engine_agent::protocol::{Mode, Outcome, Status};
 use engine_core::catalog::CatalogRole;
@@ -13,8 +17,9 @@ use engine_store::StoreError;
 use engine_store::jobs::OpenJob;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
-use super::{Ran, failed};
+use super::{Ran, cancelled, failed};
 use crate::shared::Shared;
 
 /// What a driver did.
@@ -25,6 +30,10 @@ enum Did {
     Drifted(String),
     /// It could not.
     Failed(Failure),
+    /// What it waits for outside is not there yet: what it saw, to follow `sees that`, and when it looks again.
+    NotYet(String, Duration),
+    /// Somebody else has the job by now.
+    NotOurs,
 }
 
 /// What a driver works on.
@@ -41,10 +50,16 @@ pub(super) async fn run(
     role: &CatalogRole,
     inputs: Object,
     mode: Mode,
+    cancel: &CancellationToken,
 ) -> Result<Ran, StoreError> {
+    if cancel.is_cancelled() {
+        return Ok(Ran::Over(cancelled()));
+    }
     let driver = role.doc.driver.as_deref().unwrap_or_default();
     let work = Work { shared, job, inputs, mode };
     let did = match driver {
+        "dns.zone" => dns::zone(&work).await?,
+        "dns.record" => dns::record(&work).await?,
         "pki.authority" => pki::authority(&work).await?,
         "pki.leaf" => pki::leaf(&work).await?,
         _ => Did::failed("driver-unknown", format!("this engine has no driver `{driver}`")),
@@ -57,6 +72,8 @@ pub(super) async fn run(
         }
         Did::Drifted(message) => Outcome { message: Some(message), ..Outcome::of(Status::Drifted) },
         Did::Failed(failure) => failed(&failure.code, failure.message),
+        Did::NotYet(saw, after) => return Ok(Ran::Later { saw, after }),
+        Did::NotOurs => return Ok(Ran::NotOurs),
     }))
 }
 

@@ -1,6 +1,8 @@
 //! Jobs on nodes that exist only in memory: a script says how they end.
 
-use engine_agent::protocol::{Mode, Outcome, Status};
+use std::time::Duration;
+
+use engine_agent::protocol::{Mode, Status};
 use engine_core::settle::turn::Failure;
 use engine_provider::simulated::script_of;
 use engine_store::jobs::OpenJob;
@@ -8,7 +10,7 @@ use engine_store::nodes::Node;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::Ran;
+use super::{Ran, cancelled};
 
 pub(super) async fn run(job: &OpenJob, node: &Node, mode: Mode, cancel: &CancellationToken) -> Ran {
     let script = match script_of(&node.options) {
@@ -25,9 +27,12 @@ pub(super) async fn run(job: &OpenJob, node: &Node, mode: Mode, cancel: &Cancell
             None => std::future::pending().await,
         }
     };
-    Ran::Over(cancel.run_until_cancelled(work).await.unwrap_or_else(|| Outcome {
-        code: Some("cancelled".to_owned()),
-        message: Some("stopped on request".to_owned()),
-        ..Outcome::of(Status::Cancelled)
-    }))
+    let outcome = cancel.run_until_cancelled(work).await.unwrap_or_else(cancelled);
+    match answer.wait {
+        // It has a new fence for each look.
+        Some(wait) if outcome.status == Status::Succeeded && job.fence <= i64::from(wait.looks) => {
+            Ran::Later { saw: wait.saw, after: Duration::from_millis(wait.every_ms) }
+        }
+        _ => Ran::Over(outcome),
+    }
 }

@@ -54,6 +54,8 @@ pub enum ScriptedOutcome {
     Fail(ScriptedFailure),
     /// A check finds a difference; any other mode succeeds.
     Drift,
+    /// It waits for something outside, looks so many times, and then succeeds.
+    Wait(ScriptedWait),
     /// Nobody knows how far it got.
     Unknown,
     /// It never ends.
@@ -74,6 +76,18 @@ pub struct ScriptedFailure {
     pub times: Option<u32>,
 }
 
+/// What a job waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptedWait {
+    /// So many looks are in vain.
+    pub looks: u32,
+    /// Between two of them.
+    pub every_ms: u64,
+    /// What it sees meanwhile.
+    pub saw: String,
+}
+
 /// What a simulated executor is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulatedAnswer {
@@ -81,6 +95,8 @@ pub struct SimulatedAnswer {
     pub delay: Duration,
     /// Then report this; nothing at all if there is none.
     pub outcome: Option<Outcome>,
+    /// But not before it was looked at so many times.
+    pub wait: Option<ScriptedWait>,
 }
 
 impl Script {
@@ -102,7 +118,7 @@ impl Line {
         let delay = Duration::from_millis(self.delay_ms);
         let mut outcome = Outcome { millis: self.delay_ms, ..Outcome::of(Status::Succeeded) };
         match &self.outcome {
-            ScriptedOutcome::Hang => return SimulatedAnswer { delay, outcome: None },
+            ScriptedOutcome::Hang => return SimulatedAnswer { delay, outcome: None, wait: None },
             ScriptedOutcome::Fail(failure) if failure.times.is_none_or(|times| attempt <= times) => {
                 outcome.status = Status::Failed;
                 outcome.code = Some(failure.code.clone());
@@ -114,14 +130,18 @@ impl Line {
                 outcome.message = Some("the script says that nobody knows how this job ended".to_owned());
             }
             ScriptedOutcome::Drift if mode == Mode::Check => outcome.status = Status::Drifted,
-            ScriptedOutcome::Succeed | ScriptedOutcome::Drift | ScriptedOutcome::Fail(_) => {
+            ScriptedOutcome::Succeed | ScriptedOutcome::Drift | ScriptedOutcome::Fail(_) | ScriptedOutcome::Wait(_) => {
                 outcome.changed = matches!(mode, Mode::Apply | Mode::Remove);
                 if mode == Mode::Apply {
                     outcome.outputs.clone_from(&self.outputs);
                 }
             }
         }
-        SimulatedAnswer { delay, outcome: Some(outcome) }
+        let wait = match &self.outcome {
+            ScriptedOutcome::Wait(wait) => Some(wait.clone()),
+            _ => None,
+        };
+        SimulatedAnswer { delay, outcome: Some(outcome), wait }
     }
 }
 

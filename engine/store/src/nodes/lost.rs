@@ -7,9 +7,9 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use super::{concerned, event, wake_waiting};
-use crate::StoreError;
 use crate::error::doing;
 use crate::pass::{self, EVENTS, Revisions};
+use crate::{StoreError, dns};
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     }
     let written = turn.finish();
     locked.write(&written, &revision, None, by).await?;
+    // Its names lead nobody to it any more.
+    dns::withdraw(&mut locked.tx, &gone).await?;
     wake_waiting(&mut locked.tx, deployment, [node].into_iter()).await?;
     locked.notify(EVENTS).await?;
     locked.notify_work().await?;

@@ -160,6 +160,7 @@ impl Locked {
             changed: claim.changed.clone(),
             seen: 0,
             incarnation: None,
+            cancelled: false,
         })
     }
 

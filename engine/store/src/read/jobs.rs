@@ -27,6 +27,8 @@ struct Row {
     message: Option<String>,
     millis: Option<i64>,
     progress: Option<Json<Progress>>,
+    saw: Option<String>,
+    look_at: Option<OffsetDateTime>,
     steps: Option<Value>,
 }
 
@@ -47,6 +49,8 @@ impl Row {
             message: self.message,
             millis: self.millis,
             progress: self.progress.map(|json| json.0),
+            saw: self.saw,
+            look_at: self.look_at.filter(|_| self.finished_at.is_none()),
             steps: self.steps.unwrap_or_default(),
         }
     }
@@ -57,7 +61,7 @@ macro_rules! rows {
         sqlx::query_as!(
             Row,
             r#"select j.job_id, j.vertex_id, v.role, j.action, j.attempt, j.revision, j.claimed_at, j.finished_at,
-                      j.outcome, j.code, j.message, j.millis, j.progress as "progress: Json<Progress>", j.steps,
+                      j.outcome, j.code, j.message, j.millis, j.progress as "progress: Json<Progress>", j.saw, j.look_at, j.steps,
                       case when n.state = 'virtual' then $1 else n.name end as "node!"
                from job j join vertex v using (vertex_id) join node n on n.node_id = v.node_id where "# + $which,
             VIRTUAL,

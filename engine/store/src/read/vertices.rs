@@ -31,6 +31,7 @@ pub(super) struct Row {
     message: Option<String>,
     job: Option<Uuid>,
     progress: Option<Json<Progress>>,
+    saw: Option<String>,
     attempts: i32,
     retry_at: Option<OffsetDateTime>,
     changed_at: OffsetDateTime,
@@ -54,6 +55,7 @@ impl Row {
             goal: self.goal(),
             code: self.code.clone(),
             retry_at: self.retry_at,
+            saw: self.saw.clone(),
             cause: self.cause.as_deref().and_then(|key| key.parse().ok()),
             paused: self.paused,
         }
@@ -75,6 +77,7 @@ impl Row {
             message: self.message,
             job: self.job.map(JobId),
             progress: self.progress.map(|json| json.0),
+            saw: self.saw,
             attempts: self.attempts,
             retry_at: self.retry_at,
             changed_at: self.changed_at,
@@ -88,6 +91,7 @@ macro_rules! rows {
             Row,
             r#"select v.vertex_id as id, v.deployment_id, v.role, v.state, v.goal, v.serving, v.paused, v.cause, v.code,
                       v.job_id as job, v.attempts, v.changed_at, j.progress as "progress?: Json<Progress>",
+                      j.saw as "saw?",
                       case when n.state = 'virtual' then $1 else n.name end as "node!",
                       case when v.state = 'failed' then v.retry_at end as retry_at,
                       case when v.state = 'failed' then

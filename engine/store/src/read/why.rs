@@ -81,7 +81,7 @@ async fn was(connection: &mut PgConnection, row: vertices::Row, revision: i32) -
     };
     let moved = events.iter().find_map(|event| Some((event.at, event.detail.get("to")?.as_str()?)));
     let mut node_role = row.view(String::new);
-    (node_role.cause, node_role.job, node_role.progress) = (None, None, None);
+    (node_role.cause, node_role.job, node_role.progress, node_role.saw) = (None, None, None, None);
     if let Some((at, state)) = moved {
         node_role.changed_at = at;
         node_role.state = State::parse(state).unwrap_or(State::Proposed);

@@ -84,7 +84,7 @@ const TAKES: (i64, &str) = (
 
 fn engine(number: u128) -> Registration {
     let id = EngineId(Uuid::from_u128(number));
-    Registration { id, version: "0.1.0".to_owned(), host: "here/boot".to_owned(), pid: 1 }
+    Registration { id, version: "0.1.0".to_owned(), host: "here/boot".to_owned(), pid: 1, dns: Vec::new() }
 }
 
 const LEASE: Duration = Duration::from_mins(1);

@@ -1,0 +1,221 @@
+//! Records of many node roles in one transaction: a commit is what a write costs, so writers share it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use engine_core::id::{EngineId, JobId, VertexId};
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{Change, DNS, Written};
+use crate::StoreError;
+use crate::error::doing;
+
+/// Zone, name and kind.
+type Key = (Uuid, String, String);
+
+/// A record as it is, or is to be.
+#[derive(Clone, Debug, PartialEq)]
+struct Held {
+    vertex: Uuid,
+    data: Vec<String>,
+    ttl: i32,
+}
+
+struct LockedZone {
+    id: Uuid,
+    deployment: Uuid,
+    generation: i64,
+}
+
+/// Gives each node role the records of its change and no others. Either all of a change is done, or nothing of it; what is as
+/// wanted already is not written. Durable when it returns.
+pub async fn set_records(pool: &PgPool, engine: EngineId, changes: &[Change]) -> Result<Vec<Written>, StoreError> {
+    let mut tx = pool.begin().await.map_err(doing("writing records"))?;
+    let jobs: Vec<(JobId, i64)> = changes.iter().map(|change| change.job).collect();
+    let ours = ours(&mut tx, engine, &jobs).await?;
+    let zones = lock_zones(&mut tx, changes).await?;
+    let before = held(&mut tx, &zones, changes).await?;
+    let mut after = before.clone();
+    let mut results = Vec::new();
+    for change in changes {
+        results.push(if ours.contains(&change.job.0) { place(change, &zones, &mut after) } else { Written::NotOurs });
+    }
+    let generations: HashMap<Uuid, i64> = zones.values().map(|zone| (zone.id, zone.generation + 1)).collect();
+    if write(&mut tx, &before, &after, &generations).await? {
+        tell(&mut tx).await?;
+        tx.commit().await.map_err(doing("writing records"))?;
+    }
+    Ok(results)
+}
+
+/// Says that zones have changed. Sent with the commit.
+pub(super) async fn tell(tx: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query!("select pg_notify($1, '')", DNS).execute(tx).await.map_err(doing("notifying"))?;
+    Ok(())
+}
+
+/// Which of these jobs are this engine's. They stay so until the transaction ends.
+pub(super) async fn ours(
+    tx: &mut PgConnection,
+    engine: EngineId,
+    jobs: &[(JobId, i64)],
+) -> Result<HashSet<JobId>, StoreError> {
+    let ids: Vec<Uuid> = jobs.iter().map(|job| job.0.0).collect();
+    let fences: Vec<i64> = jobs.iter().map(|job| job.1).collect();
+    let rows = sqlx::query_scalar!(
+        "select j.job_id from job j join unnest($1::uuid[], $2::bigint[]) as u(job_id, fence)
+                on u.job_id = j.job_id and u.fence = j.fence
+         where j.engine_id = $3 and j.finished_at is null for share of j",
+        &ids,
+        &fences,
+        engine.0
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(doing("looking whether jobs are ours"))?;
+    Ok(rows.into_iter().map(JobId).collect())
+}
+
+/// Takes out all names of node roles that are gone without a removal.
+pub(crate) async fn withdraw(tx: &mut PgConnection, vertices: &[VertexId]) -> Result<(), StoreError> {
+    let failed = doing("withdrawing names");
+    let ids: Vec<Uuid> = vertices.iter().map(|vertex| vertex.0).collect();
+    let zones = sqlx::query_scalar!(
+        "select zone_id from zone
+         where zone_id in (select zone_id from record where vertex_id = any($1) and not gone)
+         order by zone_id for update",
+        &ids
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(&failed)?;
+    if zones.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!("update zone set generation = generation + 1 where zone_id = any($1)", &zones)
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+    sqlx::query!(
+        "update record r set gone = true, since = z.generation from zone z
+         where z.zone_id = r.zone_id and r.vertex_id = any($1) and not r.gone",
+        &ids
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(&failed)?;
+    tell(tx).await
+}
+
+/// The zones that are written to, and those in which the node roles have something; always in the same order.
+async fn lock_zones(tx: &mut PgConnection, changes: &[Change]) -> Result<BTreeMap<String, LockedZone>, StoreError> {
+    let names: BTreeSet<&str> =
+        changes.iter().flat_map(|change| &change.records).map(|record| record.zone.as_str()).collect();
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    let vertices: Vec<Uuid> = changes.iter().map(|change| change.vertex.0).collect();
+    let rows = sqlx::query!(
+        "select zone_id, name, deployment_id, generation from zone
+         where name = any($1) or zone_id in (select zone_id from record where vertex_id = any($2) and not gone)
+         order by zone_id for update",
+        &names,
+        &vertices
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(doing("locking zones"))?;
+    let zone = |id, deployment, generation| LockedZone { id, deployment, generation };
+    Ok(rows.into_iter().map(|row| (row.name, zone(row.zone_id, row.deployment_id, row.generation))).collect())
+}
+
+/// What is there of what the changes name, and what their node roles have.
+async fn held(
+    tx: &mut PgConnection,
+    zones: &BTreeMap<String, LockedZone>,
+    changes: &[Change],
+) -> Result<BTreeMap<Key, Held>, StoreError> {
+    let vertices: Vec<Uuid> = changes.iter().map(|change| change.vertex.0).collect();
+    let ids: Vec<Uuid> = zones.values().map(|zone| zone.id).collect();
+    let names: Vec<String> =
+        changes.iter().flat_map(|change| &change.records).map(|record| record.name.clone()).collect();
+    let rows = sqlx::query!(
+        r#"select zone_id as "zone!", name as "name!", kind as "kind!", data as "data!: Json<Vec<String>>", ttl as "ttl!",
+                  vertex_id as "vertex!"
+           from record where zone_id = any($1) and name = any($2) and not gone
+           union
+           select zone_id, name, kind, data, ttl, vertex_id from record where vertex_id = any($3) and not gone"#,
+        &ids,
+        &names,
+        &vertices
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(doing("reading records"))?;
+    let held = |vertex, data: Json<Vec<String>>, ttl| Held { vertex, data: data.0, ttl };
+    Ok(rows.into_iter().map(|row| ((row.zone, row.name, row.kind), held(row.vertex, row.data, row.ttl))).collect())
+}
+
+/// Makes it so in `all`, if nobody is in the way.
+fn place(change: &Change, zones: &BTreeMap<String, LockedZone>, all: &mut BTreeMap<Key, Held>) -> Written {
+    let mut wanted = BTreeMap::new();
+    for record in &change.records {
+        let Some(zone) = zones.get(&record.zone).filter(|zone| zone.deployment == change.deployment.0) else {
+            return Written::NoZone { name: record.zone.clone() };
+        };
+        let key = (zone.id, record.name.clone(), record.kind.clone());
+        if all.get(&key).is_some_and(|held| held.vertex != change.vertex.0) {
+            return Written::Taken { name: record.name.clone() };
+        }
+        wanted.insert(key, Held { vertex: change.vertex.0, data: record.data.clone(), ttl: record.ttl });
+    }
+    all.retain(|_, held| held.vertex != change.vertex.0);
+    all.extend(wanted);
+    Written::Done
+}
+
+/// Writes the difference; `false` if there is none.
+async fn write(
+    tx: &mut PgConnection,
+    before: &BTreeMap<Key, Held>,
+    after: &BTreeMap<Key, Held>,
+    generations: &HashMap<Uuid, i64>,
+) -> Result<bool, StoreError> {
+    let failed = doing("writing records");
+    let gone = before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(key, held)| (key, held, true));
+    let new = after.iter().filter(|(key, held)| before.get(*key) != Some(held)).map(|(key, held)| (key, held, false));
+    let rows: Vec<(&Key, &Held, bool)> = gone.chain(new).collect();
+    if rows.is_empty() {
+        return Ok(false);
+    }
+    let zones: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
+    let names: Vec<String> = rows.iter().map(|row| row.0.1.clone()).collect();
+    let kinds: Vec<String> = rows.iter().map(|row| row.0.2.clone()).collect();
+    let data: Vec<Json<&Vec<String>>> = rows.iter().map(|row| Json(&row.1.data)).collect();
+    let ttls: Vec<i32> = rows.iter().map(|row| row.1.ttl).collect();
+    let vertices: Vec<Uuid> = rows.iter().map(|row| row.1.vertex).collect();
+    let since: Vec<i64> = rows.iter().map(|row| generations.get(&row.0.0).copied().unwrap_or_default()).collect();
+    let goes: Vec<bool> = rows.iter().map(|row| row.2).collect();
+    sqlx::query!(
+        "insert into record (zone_id, name, kind, data, ttl, vertex_id, since, gone)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::int[], $6::uuid[], $7::bigint[],
+                              $8::bool[])
+         on conflict (zone_id, name, kind) do update set data = excluded.data, ttl = excluded.ttl,
+            vertex_id = excluded.vertex_id, since = excluded.since, gone = excluded.gone",
+        &zones,
+        &names,
+        &kinds,
+        &data as &[Json<&Vec<String>>],
+        &ttls,
+        &vertices,
+        &since,
+        &goes
+    )
+    .execute(&mut *tx)
+    .await
+    .map_err(&failed)?;
+    sqlx::query!("update zone set generation = generation + 1 where zone_id = any($1)", &zones)
+        .execute(tx)
+        .await
+        .map_err(&failed)?;
+    Ok(true)
+}
