@@ -21,6 +21,7 @@ declare -A why=(
     [iproute2]="the lab's bridge"
     [bind9]="a server of others that names are pushed to"
     [knot]="another one"
+    [bind9-dnsutils]="asking as others do"
 )
 
 missing=()

@@ -1,5 +1,7 @@
 //! Names of nodes: answered as soon as they count as done, gone before their machines are, the same by every engine.
 
+pub(crate) mod lab;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

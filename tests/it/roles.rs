@@ -21,12 +21,19 @@ use engine_store::{nodes, read, snapshot};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::dns::lab::Address;
+
 const LIMIT: Duration = Duration::from_secs(400);
 
 /// Deployments that between them use every role of the core bundle with steps.
-const DEPLOYMENTS: [(&str, &str); 2] = [
+const DEPLOYMENTS: [(&str, &str); 3] = [
     ("rh", "deployment: rh\nworkload: hello\nnodes: {greeters: {provider: lab, count: 1}}\n"),
     ("re", "deployment: re\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 1}}\n"),
+    (
+        "rd",
+        "deployment: rd\nworkload: named-nodes\nparameters: {zone: rd.internal, servers: [198.51.100.54]}\n\
+         nodes: {members: {provider: lab, count: 1}}\n",
+    ),
 ];
 
 async fn until(database: &Database, name: &str, wanted: Health) {
@@ -91,6 +98,8 @@ async fn every_role_with_steps_keeps_the_contract() {
     let (pool, at) = (database.pool().clone(), database.target().clone());
     let mut config = Config::new(pool.clone(), at, Arc::clone(&catalog), agent.clone(), data.clone());
     config.providers.insert("lab".to_owned(), Arc::new(lab.clone()));
+    let answers = Address::new(54);
+    config.dns = vec![answers.server().parse().expect("an address")];
     let engine = Engine::start(config).await.expect("an engine");
     let control = engine.control();
     for (_, text) in DEPLOYMENTS {

@@ -26,6 +26,7 @@ fn the_tree_loads_clean() {
         [
             "certificate-authority",
             "dns-name",
+            "dns-resolver",
             "dns-zone",
             "etcd",
             "etcd-ca",
@@ -48,7 +49,7 @@ fn the_tree_loads_clean() {
             "trust-bundle"
         ]
     );
-    assert_eq!(loaded.catalog.workloads.keys().collect::<Vec<_>>(), ["etcd-cluster", "hello"]);
+    assert_eq!(loaded.catalog.workloads.keys().collect::<Vec<_>>(), ["etcd-cluster", "hello", "named-nodes"]);
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! Names on lab nodes: their own resolvers ask the engine, as do others on this machine with `dig`.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use crate::site::Site;
+
+/// An address of this machine for a test alone, of a range for examples.
+pub(crate) struct Address(Ipv4Addr);
+
+impl Address {
+    pub(crate) fn new(last: u8) -> Self {
+        let address = Self(Ipv4Addr::new(198, 51, 100, last));
+        address.ip("replace");
+        address
+    }
+
+    /// Where resolvers ask.
+    pub(crate) fn server(&self) -> String {
+        format!("{}:53", self.0)
+    }
+
+    fn ip(&self, what: &str) {
+        let address = format!("{}/32", self.0);
+        let done = Command::new("ip").args(["address", what, &address, "dev", "lo"]).status().expect("ip");
+        assert!(done.success() || what == "delete", "{what} {address}");
+    }
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        self.ip("delete");
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What `dig` says: the status, and the values.
+fn dig(at: &Address, words: &[&str]) -> (String, Vec<String>) {
+    let asked = Command::new("dig").arg(format!("@{at}")).args(["+tries=1", "+time=5"]).args(words).output();
+    let text = String::from_utf8(asked.expect("tests/packages.sh installs it").stdout).expect("text");
+    let status = text.split("status: ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or("none").to_owned();
+    let answers =
+        text.split(";; ANSWER SECTION:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
+    (status, answers.lines().filter_map(|line| line.split_whitespace().last().map(str::to_owned)).collect())
+}
+
+fn named(count: u32, at: &Address) -> String {
+    format!(
+        "deployment: lab\nworkload: named-nodes\nparameters: {{zone: lab.internal, servers: [{at}]}}\n\
+         nodes: {{members: {{provider: lab, count: {count}}}}}\n"
+    )
+}
+
+#[test]
+fn nodes_find_each_other_by_name_and_who_leaves_is_found_no_more() {
+    let at = Address::new(53);
+    let mut site = Site::new(&[]);
+    let engine = site.start_with(&["--dns", &at.server()]);
+    site.apply(&named(3, &at));
+    let status = site.until_active("lab");
+    let address = |node: &str| {
+        let nodes = status["nodes"].as_array().expect("nodes");
+        let found = nodes.iter().find(|found| found["name"] == node).expect("a node");
+        found["address"].as_str().expect("an address").to_owned()
+    };
+    for node in ["lab-members-1", "lab-members-2", "lab-members-3"] {
+        let (name, wanted) = (format!("{node}.lab.internal"), ("NOERROR".to_owned(), vec![address(node)]));
+        assert_eq!(dig(&at, &[&name]), wanted);
+        assert_eq!(dig(&at, &["+tcp", &name]), wanted);
+        // From another node, by its own resolver.
+        let other = if node == "lab-members-1" { "lab-members-2" } else { "lab-members-1" };
+        let found = site.ok(&["exec", other, "--", "getent", "ahostsv4", &name]);
+        assert!(found.contains(&address(node)), "{found}");
+    }
+    // Whatever else there is, is asked of the servers of before.
+    let kept = site.ok(&["exec", "lab-members-1", "--", "cat", "/etc/resolv.conf"]);
+    assert!(kept.contains("# Those above are answered by Plinth."), "{kept}");
+    for words in [&["+notcp", "AXFR", "lab.internal"][..], &["AXFR", "lab.internal"]] {
+        assert!(!dig(&at, words).1.iter().any(|value| *value == address("lab-members-1")), "{words:?}");
+    }
+    assert_eq!(dig(&at, &["example.com"]).0, "REFUSED");
+
+    // An engine that is killed answers again what it answered before.
+    site.kill(engine);
+    assert_eq!(dig(&at, &["lab-members-1.lab.internal"]).0, "none");
+    site.start_with(&["--dns", &at.server()]);
+    assert_eq!(dig(&at, &["lab-members-1.lab.internal"]), ("NOERROR".to_owned(), vec![address("lab-members-1")]));
+
+    // A member leaves: its name is gone while its machine is still there.
+    site.apply(&named(2, &at));
+    let machine = site.data().join("lab/nodes/lab-members-3");
+    site.until_so("without the name", || match dig(&at, &["lab-members-3.lab.internal"]).0 {
+        code if code == "NXDOMAIN" => Ok(()),
+        code => Err(code),
+    });
+    assert!(machine.exists(), "its machine went before its name");
+    site.until_so("without the machine", || if machine.exists() { Err("it is there".to_owned()) } else { Ok(()) });
+    site.until_active("lab");
+    site.ok(&["destroy", "lab", "--yes", "--wait"]);
+    assert_eq!(dig(&at, &["lab-members-1.lab.internal"]).0, "REFUSED");
+}
