@@ -71,8 +71,17 @@ impl World {
         Engine::start(self.config()).await.expect("an engine")
     }
 
+    /// The status; a connection that was cut is not what a test waits for.
     pub(crate) async fn status(&self, name: &str) -> StatusView {
-        read::status(self.database.pool(), name).await.expect("a status").expect("a deployment")
+        let end = tokio::time::Instant::now() + LIMIT;
+        loop {
+            match read::status(self.database.pool(), name).await {
+                Err(error) if error.is_transient() && tokio::time::Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                status => return status.expect("a status").expect("a deployment"),
+            }
+        }
     }
 
     /// Waits until the status is as wanted; panics with what it is when it never becomes so.

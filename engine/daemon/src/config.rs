@@ -31,6 +31,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where the key is that opens what is sealed in the database.
     pub seal_key: KeyFile,
+    /// Nothing is ever sealed, as in simulations: there is no key, and the database hears of none.
+    pub seals_nothing: bool,
     /// Jobs at once.
     pub jobs: usize,
     /// Without a sign of life for so long, the engine counts as dead.
@@ -51,6 +53,7 @@ impl Config {
             providers: Providers::new(),
             agent,
             seal_key: KeyFile { path: data.join("seal.key"), make: true },
+            seals_nothing: false,
             data,
             jobs: 500,
             lease: Duration::from_secs(15),

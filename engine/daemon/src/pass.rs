@@ -212,17 +212,17 @@ async fn turn(
     };
     let mut hood = hood.filter(|_| known).unwrap_or_default();
     let revision = locked.revision(&shared.revisions).await?;
-    let todo = locked.todo(BATCH).await?;
     // No more than this: while a turn is written, those that it leaves aside and those that it started go on.
-    let reports = ended.get(&deployment).map(Vec::as_slice).unwrap_or_default();
-    let reports = &reports[..reports.len().min(MOST)];
+    let all_reports = ended.get(&deployment).map(Vec::as_slice).unwrap_or_default();
+    let reports = &all_reports[..all_reports.len().min(MOST)];
     // What is reported, here or elsewhere, runs no more.
     let over: usize = ended.values().map(Vec::len).sum();
     let free = (shared.jobs + over).saturating_sub(runners.len());
     let capacity = Places { all: shared.jobs, free, sharing: jobs.sharing }.share(jobs.own, jobs.after);
-    // What comes after what is reported goes first, for that is at hand: nodes are gone through one after the other, and
-    // not all of them again and again.
-    let room = capacity.saturating_sub(reports.len());
+    // What comes after what is reported, now or in the next turn, goes first, for that is at hand: nodes are gone through one
+    // after the other, and not all of them again and again.
+    let room = capacity.saturating_sub(all_reports.len());
+    let todo = locked.todo(BATCH, BATCH.min(i64::try_from(room).unwrap_or(BATCH).saturating_add(1))).await?;
     let many_ready = is_full(&todo.ready) || todo.ready.len() > room;
     let mut claimable = todo.ready;
     claimable.truncate(room);

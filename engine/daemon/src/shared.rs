@@ -59,7 +59,11 @@ impl Shared {
     pub(crate) async fn new(config: Config, dns: Vec<String>, names: Names) -> Result<Self, ConfigError> {
         let folder = |source| ConfigError::Folder { path: config.data.clone(), source };
         std::fs::create_dir_all(config.data.join("keys")).map_err(folder)?;
-        let sealer = Sealer::start(&config.pool, &config.seal_key).await?;
+        let sealer = if config.seals_nothing {
+            Sealer::of_nobody()
+        } else {
+            Sealer::start(&config.pool, &config.seal_key).await?
+        };
         let key = DeployKey::load_or_create(&config.data.join("deploy.key"))?;
         Ok(Self {
             pool: config.pool,

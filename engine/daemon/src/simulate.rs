@@ -246,6 +246,7 @@ impl World<'_> {
         let mut config = Config::new(pool.clone(), self.target.clone(), Arc::clone(&self.catalog), agent, folder);
         config.providers.insert("simulated".to_owned(), Arc::clone(&self.machines) as _);
         config.jobs = self.fleet.jobs;
+        config.seals_nothing = true;
         Ok((pool, Engine::start(config).await?))
     }
 

@@ -245,13 +245,13 @@ impl Locked {
         Ok(revision)
     }
 
-    /// What is to be judged and claimed, at most `limit` of each. A paused deployment claims nothing.
-    pub async fn todo(&mut self, limit: i64) -> Result<Todo, StoreError> {
+    /// What is to be judged, and claimed: at most so many of each. A paused deployment claims nothing.
+    pub async fn todo(&mut self, most_woken: i64, most_ready: i64) -> Result<Todo, StoreError> {
         let failed = doing("looking for what is to be done");
         let woken = sqlx::query_scalar!(
             "select vertex_id from vertex where deployment_id = $1 and wake limit $2",
             self.id.0,
-            limit
+            most_woken
         )
         .fetch_all(&mut *self.tx)
         .await
@@ -259,7 +259,7 @@ impl Locked {
         let ready = sqlx::query_scalar!(
             "select vertex_id from vertex where deployment_id = $1 and ready limit $2",
             self.id.0,
-            limit
+            most_ready
         )
         .fetch_all(&mut *self.tx)
         .await
