@@ -9,8 +9,8 @@ use engine_core::request::{
 };
 use engine_core::view::{
     Applied, AuthorityView, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport,
-    EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView, RecordView, ResidueView, RevisionView, StatusView,
-    Stood, WhyView, ZoneView,
+    EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView, RecordView, ResidueView, RevisionView,
+    StatusView, Stood, WhyView, ZoneView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
