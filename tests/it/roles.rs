@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use engine_agent::protocol::{JobSpec, Limits, Mode, Outcome, Status};
-use engine_catalog::{core_bundle, load_folders};
+use engine_catalog::{Folder, core_bundle, load_folders};
 use engine_core::catalog::CatalogRole;
 use engine_core::document::Object;
 use engine_core::id::{JobId, NodeId};
@@ -26,13 +26,37 @@ use crate::dns::lab::Address;
 const LIMIT: Duration = Duration::from_secs(400);
 
 /// Deployments that between them use every role of the core bundle with steps.
-const DEPLOYMENTS: [(&str, &str); 3] = [
+const DEPLOYMENTS: [(&str, &str); 4] = [
     ("rh", "deployment: rh\nworkload: hello\nnodes: {greeters: {provider: lab, count: 1}}\n"),
-    ("re", "deployment: re\nworkload: etcd-cluster\nnodes: {members: {provider: lab, count: 1}}\n"),
+    (
+        "re",
+        "deployment: re\nworkload: etcd-cluster\n\
+         nodes: {members: {provider: lab, count: 1}, clients: {provider: lab, count: 1}}\n",
+    ),
     (
         "rd",
         "deployment: rd\nworkload: named-nodes\nparameters: {zone: rd.internal, servers: [198.51.100.54]}\n\
          nodes: {members: {provider: lab, count: 1}}\n",
+    ),
+    ("rt", "deployment: rt\nworkload: trusting\nnodes: {all: {provider: lab, count: 1}}\n"),
+];
+
+/// Who looks at certificates of others: for roles of the core bundle that none of its workloads uses.
+const TRUSTING: [(&str, &str); 4] = [
+    ("bundle.yaml", "bundle: test\nversion: 1.0.0\n"),
+    (
+        "roles/trusting-ca/role.yaml",
+        "role: trusting-ca\nversion: 1.0.0\nabout: An authority.\nis: certificate-authority\nwith: {common_name: trusting}\n",
+    ),
+    (
+        "roles/trusting/role.yaml",
+        "role: trusting\nversion: 1.0.0\nabout: Trusts it.\nruns: node\nmilestone: true\n\
+         uses:\n  bundle: {role: trust-bundle, from: {trust: trusting-ca.trust}, with: {path: /etc/trusting.pem}}\n\
+         inputs:\n  file: {schema: {$ref: types/file-ref}, from: bundle.file}\n",
+    ),
+    (
+        "workloads/trusting/workload.yaml",
+        "workload: trusting\nversion: 1.0.0\nabout: Nodes that trust.\ngroups: {all: {count: {default: 1}}}\nroles: {all: [trusting]}\n",
     ),
 ];
 
@@ -90,7 +114,13 @@ async fn every_role_with_steps_keeps_the_contract() {
     let target_dir = target_dir.ancestors().find(|folder| folder.ends_with("debug")).expect("a build folder");
     let agent = std::fs::read(target_dir.with_file_name("plinth-agent")).expect("run `make build` first");
     let agent = AgentBinary::new(std::env::consts::ARCH, agent);
-    let loaded = load_folders(vec![core_bundle()]);
+    for (path, text) in TRUSTING {
+        let file = folder.path().join("bundle").join(path);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        std::fs::write(file, text).expect("a file");
+    }
+    let loaded = load_folders(vec![core_bundle(), Folder::read(&folder.path().join("bundle")).expect("a bundle")]);
+    assert!(!loaded.has_errors(), "{:#?}", loaded.diagnostics);
     let catalog = Arc::new(loaded.catalog);
     let database = Database::fresh().await;
     let data = folder.path().join("data");
@@ -108,7 +138,7 @@ async fn every_role_with_steps_keeps_the_contract() {
     let deploy = Some(DeployKey::load_or_create(&data.join("deploy.key")).expect("the key"));
     let keys = Arc::new(Keys { deploy, ..Keys::default() });
     let ours = Pool::new(Settings::default(), agent);
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut rows) = (BTreeSet::new(), BTreeSet::new());
     for (name, _) in DEPLOYMENTS {
         until(&database, name, Health::Active).await;
         let snapshot = snapshot::snapshot(&pool, name).await.expect("a snapshot");
@@ -120,6 +150,7 @@ async fn every_role_with_steps_keeps_the_contract() {
                 continue;
             }
             seen.insert(role.doc.role.clone());
+            rows.insert(row.role.clone());
             let node = nodes::named(&pool, slice::from_ref(&row.node)).await.expect("a node").remove(0);
             let target = Target {
                 node: node.id,
@@ -158,7 +189,7 @@ async fn every_role_with_steps_keeps_the_contract() {
             }
         }
     }
-    assert!(seen.iter().all(|role| removes.contains_key(role)), "each was removed: {removes:?}");
+    assert!(rows.iter().all(|role| removes.contains_key(role)), "each was removed: {removes:?}");
     assert!(removes.values().all(Option::is_none), "something was left: {removes:#?}");
     engine.stop().await;
     lab.teardown(false).await.expect("the lab goes");

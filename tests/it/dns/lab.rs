@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::site::Site;
 
 /// An address of this machine for a test alone, of a range for examples.
@@ -77,6 +79,19 @@ fn nodes_find_each_other_by_name_and_who_leaves_is_found_no_more() {
         let found = site.ok(&["exec", other, "--", "getent", "ahostsv4", &name]);
         assert!(found.contains(&address(node)), "{found}");
     }
+    let zones = site.json(&["dns", "zones"]);
+    assert_eq!(
+        (&zones[0]["name"], &zones[0]["deployment"], &zones[0]["names"]),
+        (&json!("lab.internal"), &json!("lab"), &json!(3))
+    );
+    let records = site.json(&["dns", "records", "lab.internal"]);
+    assert_eq!(records.as_array().map(Vec::len), Some(3), "{records:#}");
+    assert_eq!(
+        (&records[0]["values"][0], &records[0]["node_role"]),
+        (&json!(address("lab-members-1")), &json!("lab-members-1/dns-name"))
+    );
+    assert!(site.ok(&["dns", "records", "lab.internal"]).contains("lab-members-2.lab.internal"));
+    assert!(site.fails(&["dns", "records", "other.internal"]).contains("unknown-zone"));
     // Whatever else there is, is asked of the servers of before.
     let kept = site.ok(&["exec", "lab-members-1", "--", "cat", "/etc/resolv.conf"]);
     assert!(kept.contains("# Those above are answered by Plinth."), "{kept}");
