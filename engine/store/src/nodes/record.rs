@@ -183,6 +183,7 @@ async fn update(
             })
         })
         .collect();
+    let ids: Vec<Uuid> = nodes.iter().map(|one| one.node.0).collect();
     sqlx::query_as!(
         Row,
         r#"update node n set state = c.state, code = c.code, reason = c.reason,
@@ -203,13 +204,15 @@ async fn update(
                     ssh_user text, host_keys jsonb, machine_id text, incarnation text, facts jsonb, unbind boolean,
                     only_from text, emptied boolean, anew boolean),
                 node old
-           where n.node_id = c.node and old.node_id = c.node and (c.engine is null or n.engine_id = c.engine)
+           where n.node_id = c.node and n.node_id = any($3) and old.node_id = n.node_id and (c.engine is null or n.engine_id = c.engine)
                  and old.deployment_id is not distinct from $2
                  and old.state <> 'gone' and (c.only_from is null or old.state = c.only_from)
            returning n.node_id, n.name, old.state as "before!", old.code as code_before,
                      old.facts as "facts!: Json<Object>""#,
         Value::Array(rows),
-        deployment
+        deployment,
+        // What is in a document nobody can estimate, and a few nodes would be looked for among all.
+        &ids
     )
     .fetch_all(connection)
     .await
