@@ -157,7 +157,7 @@ impl Control {
                 Refusal::new(RefusalKind::Invalid, "node-role-name", message)
             })?),
         };
-        match ask(&self.shared.pool, what, name, place, by).await.map_err(store)? {
+        match ask(&self.shared.pool, what, name, place, &self.shared.revisions, by).await.map_err(store)? {
             Asked::Done(node_roles) => {
                 self.shared.hint();
                 if what == Ask::Cancel {

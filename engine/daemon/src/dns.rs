@@ -2,6 +2,7 @@
 
 mod feed;
 
+use std::slice;
 use std::sync::Arc;
 
 use engine_core::settle::turn::Failure;
@@ -50,23 +51,35 @@ pub(crate) async fn write(shared: Arc<Shared>, mut asked: mpsc::Receiver<Asked>,
             count = asked.recv_many(&mut batch, MOST) => if count == 0 { return },
         }
         let (changes, answers): (Vec<Change>, Vec<_>) = batch.drain(..).unzip();
-        let results = loop {
-            match dns::set_records(&shared.pool, shared.engine(), &changes).await {
-                Ok(results) => break results.into_iter().map(Ok).collect(),
-                Err(error) if error.is_transient() => {
-                    if stop.run_until_cancelled(sleep(DOWN_PAUSE)).await.is_none() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    let failure = Failure { code: error.code().to_owned(), message: error.to_string() };
-                    break vec![Err(failure); changes.len()];
+        let Some(together) = set(&shared, &changes, &stop).await else { return };
+        match together {
+            Ok(results) => answers.into_iter().zip(results).for_each(|(answer, written)| tell(answer, Ok(written))),
+            // One of them does not fit what is there; the others do.
+            Err(_) if changes.len() > 1 => {
+                for (change, answer) in changes.iter().zip(answers) {
+                    let Some(alone) = set(&shared, slice::from_ref(change), &stop).await else { return };
+                    tell(answer, alone.map(|mut written| written.remove(0)));
                 }
             }
-        };
-        for (answer, result) in answers.into_iter().zip(results) {
-            // Who does not wait any more asks again.
-            let _ = answer.send(result);
+            Err(failure) => answers.into_iter().for_each(|answer| tell(answer, Err(failure.clone()))),
         }
     }
+}
+
+/// Writes them in one transaction, as soon as the database answers. Nothing if the engine ends before.
+async fn set(shared: &Shared, changes: &[Change], stop: &CancellationToken) -> Option<Result<Vec<Written>, Failure>> {
+    loop {
+        match dns::set_records(&shared.pool, shared.engine(), changes).await {
+            Ok(written) => return Some(Ok(written)),
+            Err(error) if error.is_transient() => stop.run_until_cancelled(sleep(DOWN_PAUSE)).await?,
+            Err(error) => {
+                return Some(Err(Failure { code: error.code().to_owned(), message: error.to_string() }));
+            }
+        }
+    }
+}
+
+fn tell(answer: oneshot::Sender<Result<Written, Failure>>, result: Result<Written, Failure>) {
+    // Who does not wait any more asks again.
+    let _ = answer.send(result);
 }

@@ -68,8 +68,8 @@ pub(crate) async fn work(shared: Arc<Shared>, runners: Runners, stop: Cancellati
         }
         in_vain = None;
         pause = match round(&yard, &mut at_work).await {
-            Ok((taken, pause)) => {
-                in_vain = (taken == 0).then(Instant::now);
+            Ok((found, pause)) => {
+                in_vain = (!found).then(Instant::now);
                 pause
             }
             Err(error) => {
@@ -82,14 +82,15 @@ pub(crate) async fn work(shared: Arc<Shared>, runners: Runners, stop: Cancellati
     at_work.shutdown().await;
 }
 
-/// Takes what there is room for: how many, and how long until there is more.
-async fn round(yard: &Arc<Yard>, at_work: &mut JoinSet<()>) -> Result<(usize, Duration), StoreError> {
+/// Takes what there is room for. Whether there may be more, and how long until there is.
+async fn round(yard: &Arc<Yard>, at_work: &mut JoinSet<()>) -> Result<(bool, Duration), StoreError> {
     let shared = &yard.shared;
-    let mut count = 0;
+    // Without room nobody knows.
+    let mut found = true;
     let free = yard.places.available_permits().min(HELD.saturating_sub(at_work.len()));
     if free > 0 {
         let taken = nodes::take(&shared.pool, shared.engine(), i64::try_from(free).unwrap_or(1)).await?;
-        count = taken.len();
+        found = !taken.is_empty();
         for node in taken {
             // Whoever goes on with a node may have come first: then this one waits for its place.
             let place = Arc::clone(&yard.places).try_acquire_owned().ok();
@@ -100,7 +101,7 @@ async fn round(yard: &Arc<Yard>, at_work: &mut JoinSet<()>) -> Result<(usize, Du
         tracing::info!(deployment = name, "destroyed");
     }
     let next = nodes::next_in(&shared.pool).await?;
-    Ok((count, next.map_or(shared.poll, |next| next.max(Duration::from_millis(50)).min(shared.poll))))
+    Ok((found, next.map_or(shared.poll, |next| next.max(Duration::from_millis(50)).min(shared.poll))))
 }
 
 /// Does what there is to be done with a node, and records it.

@@ -33,12 +33,13 @@ struct Place {
     cause: Option<Cause>,
 }
 
-/// Does what is asked: to one node role, or to all of the deployment that it can be done to.
+/// Does what is asked: to one node role, or to all of the deployment that it can be done to. `known`: revisions at hand.
 pub async fn ask(
     pool: &PgPool,
     ask: Ask,
     name: &str,
     node_role: Option<(&str, &str)>,
+    known: &Revisions,
     by: &str,
 ) -> Result<Asked, StoreError> {
     let id = sqlx::query_scalar!("select deployment_id from deployment where name = $1 and state <> 'gone'", name)
@@ -52,12 +53,12 @@ pub async fn ask(
         return Ok(Asked::NoNodeRole);
     }
     let moved = match ask {
-        Ask::Retry => retry(&mut locked, places, by).await?,
+        Ask::Retry => retry(&mut locked, places, known, by).await?,
         Ask::Pause => pause(&mut locked, places, node_role.is_some(), true, by).await?,
         Ask::Resume => pause(&mut locked, places, node_role.is_some(), false, by).await?,
         Ask::Cancel => cancel(&mut locked, places, by).await?,
         Ask::Approve => approve(&mut locked, places, by).await?,
-        Ask::Accept => accept(&mut locked, places, by).await?,
+        Ask::Accept => accept(&mut locked, places, known, by).await?,
     };
     locked.notify(EVENTS).await?;
     locked.notify_work().await?;
@@ -97,7 +98,12 @@ fn address(place: &Place) -> String {
     format!("{}/{}", place.node, place.role)
 }
 
-async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<String>, StoreError> {
+async fn retry(
+    locked: &mut Locked,
+    places: Vec<Place>,
+    known: &Revisions,
+    by: &str,
+) -> Result<Vec<String>, StoreError> {
     let failed: Vec<Place> = places.into_iter().filter(|place| place.state == State::Failed.as_str()).collect();
     // Nodes that could not be made or joined are tried again, too.
     sqlx::query!(
@@ -113,18 +119,17 @@ async fn retry(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<
         return Ok(Vec::new());
     }
     let change = locked.next_change().await?;
-    let revision = locked.revision(&Revisions::default()).await?;
     let ids: Vec<VertexId> = failed.iter().map(|place| place.id).collect();
-    let hood = locked.hood(&ids, &revision.graph).await?;
-    let mut turn = Turn::new(&revision.graph, hood);
     let mut moved = Vec::new();
-    for place in &failed {
-        if turn.event(place.id, Event::Retry, change, json!({"by": by})).is_ok() {
-            moved.push(address(place));
+    let again = |turn: &mut Turn<'_>| {
+        for place in &failed {
+            if turn.event(place.id, Event::Retry, change, json!({"by": by})).is_ok() {
+                moved.push(address(place));
+            }
         }
-    }
-    let written = turn.finish();
-    locked.write(&written, &revision, None, by).await?;
+        true
+    };
+    locked.turn_apart(&ids, known, by, again).await?;
     Ok(moved)
 }
 
@@ -187,18 +192,23 @@ async fn cancel(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec
 }
 
 /// Takes what failed as it last succeeded, until its next change.
-async fn accept(locked: &mut Locked, places: Vec<Place>, by: &str) -> Result<Vec<String>, StoreError> {
+async fn accept(
+    locked: &mut Locked,
+    places: Vec<Place>,
+    known: &Revisions,
+    by: &str,
+) -> Result<Vec<String>, StoreError> {
     let failed: Vec<Place> = places.into_iter().filter(|place| place.state == State::Failed.as_str()).collect();
     if failed.is_empty() {
         return Ok(Vec::new());
     }
-    let revision = locked.revision(&Revisions::default()).await?;
     let ids: Vec<VertexId> = failed.iter().map(|place| place.id).collect();
-    let hood = locked.hood(&ids, &revision.graph).await?;
-    let mut turn = Turn::new(&revision.graph, hood);
-    let taken = failed.iter().filter(|place| turn.accept(place.id, json!({"by": by}))).map(address).collect();
-    let written = turn.finish();
-    locked.write(&written, &revision, None, by).await?;
+    let mut taken = Vec::new();
+    let accept = |turn: &mut Turn<'_>| {
+        taken.extend(failed.iter().filter(|place| turn.accept(place.id, json!({"by": by}))).map(address));
+        true
+    };
+    locked.turn_apart(&ids, known, by, accept).await?;
     Ok(taken)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Everything between [`lock`] and [`Locked::commit`] is one transaction. Nothing but Postgres is awaited in it.
 
+mod apart;
 mod budgets;
 mod claims;
 mod load;

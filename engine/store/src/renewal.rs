@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{self, EVENTS, Revisions};
+use crate::pass::{self, Revisions};
 
 /// When the next time comes; in the past if it has come. What moves already is not asked for.
 pub async fn next(pool: &PgPool) -> Result<Option<OffsetDateTime>, StoreError> {
@@ -66,15 +66,13 @@ pub async fn renew(
     if ids.is_empty() {
         return locked.roll_back().await;
     }
-    let revision = locked.revision(known).await?;
-    let hood = locked.hood(&ids, &revision.graph).await?;
     let change = locked.next_change().await?;
-    let mut turn = Turn::new(&revision.graph, hood);
-    for id in ids {
-        turn.renew(id, change);
-    }
-    locked.write(&turn.finish(), &revision, None, "renewal").await?;
-    locked.notify(EVENTS).await?;
-    locked.notify_work().await?;
+    let renew = |turn: &mut Turn<'_>| {
+        for id in &ids {
+            turn.renew(*id, change);
+        }
+        true
+    };
+    locked.turn_apart(&ids, known, "renewal", renew).await?;
     locked.commit().await
 }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{self, EVENTS, Revisions};
+use crate::pass::{self, Revisions};
 
 /// When the next of them is tried again; in the past if it is time.
 pub async fn next(pool: &PgPool) -> Result<Option<OffsetDateTime>, StoreError> {
@@ -47,14 +47,12 @@ pub async fn again(
     if ids.is_empty() {
         return locked.roll_back().await;
     }
-    let revision = locked.revision(known).await?;
-    let hood = locked.hood(&ids, &revision.graph).await?;
-    let mut turn = Turn::new(&revision.graph, hood);
-    for id in ids {
-        turn.try_again(id, now);
-    }
-    locked.write(&turn.finish(), &revision, None, "engine").await?;
-    locked.notify(EVENTS).await?;
-    locked.notify_work().await?;
+    let again = |turn: &mut Turn<'_>| {
+        for id in &ids {
+            turn.try_again(*id, now);
+        }
+        true
+    };
+    locked.turn_apart(&ids, known, "engine", again).await?;
     locked.commit().await
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{self, EVENTS, Locked, Revisions};
+use crate::pass::{self, Locked, Revisions};
 use crate::pki::Authority;
 
 /// What came of asking for a rotation.
@@ -202,19 +202,8 @@ impl Locked {
 
     /// Lets an authority run again. `false`: it is not at rest.
     async fn again(&mut self, vertex: VertexId, change: i64, by: &str, known: &Revisions) -> Result<bool, StoreError> {
-        let revision = self.revision(known).await?;
-        let hood = self.hood(&[vertex], &revision.graph).await?;
-        if !hood.vertices.contains_key(&vertex) {
-            return Ok(false);
-        }
-        let mut turn = Turn::new(&revision.graph, hood);
-        if !turn.renew(vertex, change) {
-            return Ok(false);
-        }
-        self.write(&turn.finish(), &revision, None, by).await?;
-        self.notify(EVENTS).await?;
-        self.notify_work().await?;
-        Ok(true)
+        let renew = |turn: &mut Turn<'_>| turn.hood.vertices.contains_key(&vertex) && turn.renew(vertex, change);
+        self.turn_apart(&[vertex], known, by, renew).await
     }
 
     async fn told(&mut self, vertex: VertexId, kind: &str, by: &str) -> Result<(), StoreError> {

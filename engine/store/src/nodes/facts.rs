@@ -25,13 +25,13 @@ pub(super) async fn touch_readers(
     if ids.is_empty() {
         return Ok(());
     }
-    locked.next_change().await?;
-    let mut turn = Turn::new(&revision.graph, locked.hood(&ids, &revision.graph).await?);
+    let change = locked.next_change().await?;
     let why = json!({"facts": facts, "of": node});
-    for id in ids {
-        turn.touch(id, locked.change, &why);
-    }
-    let written = turn.finish();
-    locked.write(&written, &revision, None, by).await?;
-    Ok(())
+    let touch = |turn: &mut Turn<'_>| {
+        for id in &ids {
+            turn.touch(*id, change, &why);
+        }
+        true
+    };
+    locked.turn_apart(&ids, known, by, touch).await.map(|_| ())
 }

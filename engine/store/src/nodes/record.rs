@@ -1,6 +1,6 @@
 //! What became of nodes, recorded: one transaction for as many nodes of a deployment as there are results.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use engine_core::document::{Object, differing};
@@ -107,10 +107,8 @@ impl Records {
             let moved = moved.fetch_all(self.connection()).await.map_err(doing("looking for nodes that moved"))?;
             recorded.moved = moved.into_iter().map(NodeId).collect();
         }
-        let written: Vec<(&Row, &Change)> = rows
-            .iter()
-            .filter_map(|row| Some((row, &nodes.iter().find(|one| one.node.0 == row.node_id)?.change)))
-            .collect();
+        let changes: HashMap<Uuid, &Change> = nodes.iter().map(|one| (one.node.0, &one.change)).collect();
+        let written: Vec<(&Row, &Change)> = rows.iter().map(|row| (row, changes[&row.node_id])).collect();
         events(self.connection(), deployment, &written, by).await?;
         wake(self.connection(), deployment, &recorded.done).await?;
         match self.0 {
