@@ -187,7 +187,9 @@ create table vertex (
     constraint vertex_cause_while_blocked check (cause is null or state = 'blocked'),
     constraint vertex_sought_is_cause check (sought is null or sought = cause),
     constraint vertex_failed_has_code check (state <> 'failed' or code is not null)
-) with (fillfactor = 40);
+)
+-- Room in each page for all that a vertex becomes until it is active, also where an old transaction keeps what it was before.
+with (fillfactor = 26);
 -- One that is gone is kept for its history; bound again, the place gets a new vertex.
 create unique index vertex_place on vertex (deployment_id, role, node_id) where not gone;
 create index vertex_woken on vertex (deployment_id) where wake;
@@ -347,6 +349,22 @@ create table seal (
     canary  bytea not null,
     made_at timestamptz not null
 );
+
+-- What the digests of secrets are made with, sealed.
+create table digest_key (
+    one boolean primary key default true constraint digest_key_is_one check (one),
+    key bytea not null
+);
+
+-- Secret values, sealed, by the digests that stand for them everywhere else.
+create table secret (
+    deployment_id uuid not null references deployment on delete cascade,
+    digest        text not null,
+    value         bytea not null,
+    made_at       timestamptz not null,
+    primary key (deployment_id, digest)
+);
+create index secret_digest on secret (digest);
 
 -- Authorities: keys that sign. What stands of them here is of no use without the seal key.
 create table authority (

@@ -24,6 +24,7 @@ mod retry;
 mod roles;
 mod rollout;
 mod second_day;
+mod secrets;
 mod standing;
 mod takeover;
 mod waiting;

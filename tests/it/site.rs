@@ -80,7 +80,8 @@ impl Site {
         self.engines.push(engine);
         let end = Instant::now() + LIMIT;
         while !self.run(&["deployment", "list"]).status.success() {
-            assert!(Instant::now() < end, "the engine does not serve:\n{}", self.log());
+            let over = self.engines.last_mut().expect("one").try_wait().expect("a child");
+            assert!(over.is_none() && Instant::now() < end, "the engine does not serve:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(100));
         }
         self.engines.len() - 1

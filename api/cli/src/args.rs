@@ -5,6 +5,7 @@ mod dns;
 mod local;
 mod nodes;
 mod second_day;
+mod secrets;
 mod simulate;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ pub(crate) use dns::DnsCommand;
 pub(crate) use local::{DatabaseAt, DatabaseCommand, LabCommand};
 pub(crate) use nodes::NodeCommand;
 pub(crate) use second_day::{Drift, History, Redeploy};
+pub(crate) use secrets::SecretCommand;
 pub(crate) use simulate::Simulate;
 
 const EXITS: &str = "Exit codes:\n  0 ok   1 failed   2 wrong usage   3 not found   4 conflict   5 timed out waiting   \
@@ -218,6 +220,12 @@ pub(crate) enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: CertCommand,
+    },
+    /// Secrets of deployments: where they go, and documents that may hold them.
+    Secret {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: SecretCommand,
     },
     /// Print the revisions of a deployment: who committed what, and when.
     #[command(after_help = "Example:\n  plinth history blue")]

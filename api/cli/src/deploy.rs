@@ -22,6 +22,8 @@ pub(crate) async fn plan(
     let document = document(file)?;
     let plans = context.client.plan(&document).await?;
     if let Some(path) = out {
+        // What is secret in it stands in no file in clear.
+        let document = context.client.seal(&document).await?;
         let saved = Saved { plan_file: PLAN_FILE, document, plans: plans.clone() };
         let failed = |source| CliError::Write { path: path.to_owned(), source };
         let text = serde_json::to_string_pretty(&saved).map_err(|error| failed(error.into()))?;

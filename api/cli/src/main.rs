@@ -22,6 +22,7 @@ mod output;
 mod redeploy;
 mod residue;
 mod scale;
+mod secrets;
 mod serve;
 mod show;
 mod simulate;
@@ -96,6 +97,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Residue { name } => residue::residue(context, &name).await,
         Command::Ca { command } => certificates::ca(context, command).await,
         Command::Cert { command } => certificates::cert(context, command).await,
+        Command::Secret { command } => secrets::secret(context, command).await,
         Command::History(what) => history::history(context, &what).await,
         Command::Status { name, watch } => status::status(context, &name, watch).await,
         Command::Graph { name } => show::graph(context, &name).await,

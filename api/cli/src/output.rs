@@ -33,6 +33,8 @@ pub(crate) enum CliError {
     Documents { file: PathBuf, found: Vec<Diagnostic> },
     #[error("[bad-plan-file] {} is not a plan that this plinth has kept: {what}", path.display())]
     BadPlanFile { path: PathBuf, what: String },
+    #[error("[unknown-secret] {deployment} has no secret `{secret}`; it has {known}")]
+    NoSecret { deployment: String, secret: String, known: String },
     #[error("[not-scalable] cannot change how many nodes group `{group}` of {name} has: {why}")]
     NotScalable { name: String, group: String, why: String },
     #[error("[not-confirmed] nothing was changed: {0}")]
@@ -86,6 +88,7 @@ impl CliError {
             | Self::Print(_)
             | Self::Documents { .. }
             | Self::BadPlanFile { .. }
+            | Self::NoSecret { .. }
             | Self::NotScalable { .. }
             | Self::NotConfirmed(_)
             | Self::Refused

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::process::ExitCode;
 
+use engine_catalog::written;
 use engine_core::view::DeploymentView;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -29,7 +30,7 @@ pub(crate) async fn deployments(context: &Context, command: Look) -> Result<Exit
             let text = || {
                 let rows = vec![deployment_row(&one.deployment, now)];
                 let by = format!("Committed by {} {} ago.\n", one.committed_by, table::age(one.committed_at, now));
-                table::table(&DEPLOYMENTS, rows) + "\n" + &by + "\n" + &yaml(&one.document)
+                table::table(&DEPLOYMENTS, rows) + "\n" + &by + "\n" + &written(&one.document)
             };
             context.print(&one, || vec![name.clone()], text)?;
         }
@@ -53,11 +54,6 @@ fn deployment_row(one: &DeploymentView, now: OffsetDateTime) -> Vec<Shown> {
     ]
 }
 
-/// A value as people read documents.
-fn yaml(value: &Value) -> String {
-    serde_saphyr::to_string(value).unwrap_or_else(|_| value.to_string())
-}
-
 /// `plinth role`.
 pub(crate) async fn roles(context: &Context, command: Look) -> Result<ExitCode, CliError> {
     match command {
@@ -78,7 +74,11 @@ pub(crate) async fn roles(context: &Context, command: Look) -> Result<ExitCode, 
         }
         Look::Show { name } => {
             let role = context.client.role(&name).await?;
-            context.print(&role, || vec![name.clone()], || format!("# {}\n{}", role.source, yaml(&role.document)))?;
+            context.print(
+                &role,
+                || vec![name.clone()],
+                || format!("# {}\n{}", role.source, written(&role.document)),
+            )?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -98,7 +98,7 @@ pub(crate) async fn workloads(context: &Context, command: Look) -> Result<ExitCo
         }
         Look::Show { name } => {
             let one = context.client.workload(&name).await?;
-            context.print(&one, || vec![name.clone()], || yaml(&one.document))?;
+            context.print(&one, || vec![name.clone()], || written(&one.document))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -9,8 +9,8 @@ use engine_core::request::{
 };
 use engine_core::view::{
     Applied, AuthorityView, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport,
-    EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView, RecordView, ResidueView, RevisionView,
-    StatusView, Stood, WhyView, ZoneView,
+    EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView, RecordView, Resealed, ResidueView,
+    RevisionView, SecretView, StatusView, Stood, WhyView, ZoneView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -152,6 +152,25 @@ impl Client {
     /// Those that are trusted, by role and generation.
     pub async fn authorities(&self, name: &str) -> Result<Vec<AuthorityView>, ClientError> {
         Ok(self.http.get::<Page<AuthorityView>>(at!("deployments", name, "authorities")).await?.items)
+    }
+
+    /// By name.
+    pub async fn secrets(&self, name: &str) -> Result<Vec<SecretView>, ClientError> {
+        Ok(self.http.get::<Page<SecretView>>(at!("deployments", name, "secrets")).await?.items)
+    }
+
+    pub async fn rotate_secret(&self, name: &str, role: &str) -> Result<(), ClientError> {
+        self.http.post_empty(at!("deployments", name, "secrets", role, "rotations")).await
+    }
+
+    /// Everything by the newest seal key.
+    pub async fn reseal(&self) -> Result<Resealed, ClientError> {
+        self.http.post(at!("reseals"), &json!({})).await
+    }
+
+    /// The document with its secrets sealed.
+    pub async fn seal(&self, document: &Document) -> Result<Document, ClientError> {
+        self.http.post(at!("sealed-documents"), document).await
     }
 
     pub async fn rotate(&self, name: &str, role: &str) -> Result<(), ClientError> {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
 pub use engine_core::request::Document;
 use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
-use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Stood};
+use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Resealed, Stood};
 use tokio::sync::mpsc;
 
 /// The engine's abilities that change something, or reach nodes. Every one changes nothing when it refuses.
@@ -40,6 +40,12 @@ pub trait Control: Send + Sync + 'static {
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal>;
     /// Revokes a certificate by its serial number.
     async fn revoke(&self, serial: &str, reason: RevocationReason, by: &str) -> Result<(), Refusal>;
+    /// Lets a role that makes a secret make another one.
+    async fn renew_secret(&self, name: &str, role: &str) -> Result<(), Refusal>;
+    /// Seals everything by the newest key.
+    async fn reseal(&self) -> Result<Resealed, Refusal>;
+    /// Deployment documents with their secrets sealed.
+    async fn seal_document(&self, document: &Document) -> Result<String, Refusal>;
     /// Begins to go over to another key of an authority.
     async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal>;
     /// Runs a command on nodes, side by side; the receiver ends when it has ended on all of them.

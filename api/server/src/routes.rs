@@ -13,6 +13,7 @@ mod node_roles;
 mod nodes;
 mod probes;
 mod redeploys;
+mod secrets;
 
 use axum::Router;
 use engine_core::request::Problem;
@@ -65,6 +66,10 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(certificates::rotate))
         .routes(routes!(certificates::list))
         .routes(routes!(certificates::revoke))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(secrets::seal))
+        .routes(routes!(secrets::reseal))
         .routes(routes!(node_roles::why))
         .routes(routes!(node_roles::jobs))
         .routes(routes!(node_roles::log))

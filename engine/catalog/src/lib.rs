@@ -19,3 +19,4 @@ pub use check::paths::check;
 pub use document::{Kind, ReadDeployment, read_deployments, read_nodes, schema};
 pub use load::{Loaded, load, load_folders};
 pub use scaffold::{scaffold_bundle, scaffold_role};
+pub use yaml::written;

@@ -18,6 +18,7 @@ mod interfaces;
 mod layers;
 mod names;
 mod parameters;
+mod secrets;
 mod sources;
 mod values;
 
@@ -29,6 +30,7 @@ use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::document::{DeploymentDoc, Object, WorkloadDoc};
 use crate::graph::{Graph, GraphNode, NodeName};
+use crate::secret::{Clear, DigestKey};
 
 /// Everything that a graph follows from.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,8 @@ pub struct CompileInput<'a> {
     pub imports: &'a BTreeMap<String, BTreeMap<String, Value>>,
     /// Explicit overrides of node roles: node to `DEPLOYMENT-ROLE.input` to value.
     pub overrides: &'a BTreeMap<NodeName, Object>,
+    /// What the tokens of secrets are made with.
+    pub key: &'a DigestKey,
 }
 
 /// A named set of values, `DEPLOYMENT-ROLE.input` to value.
@@ -80,6 +84,10 @@ pub struct CompileNode {
 pub struct Compiled {
     /// The graph.
     pub graph: Graph,
+    /// The document as it is kept: what is secret in it are tokens.
+    pub document: DeploymentDoc,
+    /// The values of all tokens in graph and document.
+    pub secrets: Clear,
     /// Warnings, sorted.
     pub warnings: Vec<Diagnostic>,
 }
@@ -160,15 +168,17 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
     check::unused_parameters(workload, &mut findings);
     let exports = check::exports(workload, &roles, &mut findings);
     let order = cycle::order(&roles, &mut findings);
+    let mut secrets = secrets::hide(input, workload, &closed, &mut roles, &mut findings);
     if findings.has_errors() {
         return Err(findings.sorted());
     }
     let nodes: BTreeMap<NodeName, GraphNode> =
         input.nodes.iter().map(|(name, node)| (name.clone(), GraphNode { group: node.group.clone() })).collect();
+    let document = secrets::document(input, &parameters, &roles, &mut secrets);
     above::derive(&mut roles, &order, &nodes);
     let members = crate::budget::derive(&mut roles, &workload.budgets);
     let graph = Graph {
-        deployment: document.deployment.clone(),
+        deployment: input.document.deployment.clone(),
         workload: workload.workload.clone(),
         nodes,
         roles,
@@ -176,13 +186,13 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
         budgets: workload.budgets.clone(),
         members,
         founders: BTreeMap::new(),
-        policy: document.policy.clone(),
+        policy: input.document.policy.clone(),
         exports,
         imports: check::imported(input, workload),
-        parameters,
+        parameters: parameters.kept(input.key, &mut secrets),
         dropped: BTreeMap::new(),
     };
-    Ok(Compiled { graph, warnings: findings.sorted() })
+    Ok(Compiled { graph, document, secrets, warnings: findings.sorted() })
 }
 
 /// `one of a, b, c`, for `expected`.

@@ -44,6 +44,9 @@ pub struct Misfit {
     pub expected: String,
 }
 
+/// Makes secrets.
+pub const RANDOM: &str = "secret.random";
+
 /// How a certificate looks.
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
 
@@ -68,6 +71,20 @@ static DRIVERS: LazyLock<BTreeMap<&'static str, Driver>> = LazyLock::new(|| {
     let time =
         Told { schema: json!({"type": "string", "format": "date-time"}), example: json!("2026-12-24T18:00:00Z") };
     let mut drivers = dns();
+    drivers.insert(
+        RANDOM,
+        Driver {
+            inputs: BTreeMap::from([
+                ("form", json!({"enum": ["letters", "hex", "base64"]})),
+                ("length", json!({"type": "integer", "minimum": 8, "maximum": 1024})),
+                ("lifetime", duration.clone()),
+            ]),
+            outputs: BTreeMap::from([
+                ("value", Told { schema: json!({"type": "string", "minLength": 8}), example: json!("h7Gk2mQ9") }),
+                ("renew_at", time.clone()),
+            ]),
+        },
+    );
     drivers.extend([
         (
             "pki.authority",

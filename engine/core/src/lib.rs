@@ -20,6 +20,7 @@ pub mod plan;
 pub mod request;
 pub mod schedule;
 pub mod schema;
+pub mod secret;
 pub mod settle;
 pub mod state;
 pub mod template;

@@ -195,7 +195,7 @@ pub struct Seen {
     pub failed: bool,
     /// Content digest of the last attempt.
     pub content: String,
-    /// Frozen inputs of the last attempt; secrets as [`PlanInput::seal`] makes them.
+    /// Frozen inputs of the last attempt.
     pub inputs: Object,
     /// Its outputs.
     pub outputs: Object,
@@ -282,8 +282,6 @@ pub struct PlanInput<'a> {
     pub anew: &'a Anew,
     /// Where to look; everywhere, if nothing is said. What is not looked at need not be in the view.
     pub reach: Option<&'a Reach>,
-    /// A secret as it is kept in [`Seen::inputs`].
-    pub seal: &'a dyn Fn(&Value) -> Value,
 }
 
 impl<'a> PlanInput<'a> {

@@ -11,6 +11,7 @@ use crate::compile::{CompileInput, CompileNode, Compiled, Profile, compile};
 use crate::diagnostic::Diagnostic;
 use crate::document::{DeploymentDoc, Object};
 use crate::graph::NodeName;
+use crate::secret::DigestKey;
 
 pub use generate::{Dice, generate};
 
@@ -120,6 +121,7 @@ impl Fixture {
             profiles: &self.profiles,
             imports: &self.imports,
             overrides: &self.overrides,
+            key: &DigestKey::of_nobody(),
         })
     }
 }

@@ -56,6 +56,9 @@ pub struct Layered {
     pub layer: Layer,
     /// What set it: `roles/etcd/role.yaml`, `workload etcd-cluster`, `deployment blue`, …
     pub by: String,
+    /// Parameters that are `writeOnly` and that it follows from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub of: Vec<String>,
 }
 
 /// The strongest of several values; equal layers: the later one.
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_strongest_layer_wins_and_the_later_of_equals() {
-        let value = |value: u32, layer| Layered { value: json!(value), layer, by: String::new() };
+        let value = |value: u32, layer| Layered { value: json!(value), layer, by: String::new(), of: Vec::new() };
         let all =
             [value(1, Layer::RoleDefault), value(2, Layer::Group), value(3, Layer::Group), value(4, Layer::Workload)];
         assert_eq!(strongest(&all).map(|v| &v.value), Some(&json!(3)));

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod dns;
+mod secret;
 mod why;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use time::OffsetDateTime;
 
 pub use self::certificate::{AuthorityView, CertificateView};
 pub use self::dns::{RecordView, ZoneView};
+pub use self::secret::{Resealed, SecretReader, SecretView};
 pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};
 use crate::diagnostic::Diagnostic;
 use crate::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};

@@ -8,6 +8,7 @@ mod imports;
 mod narrow;
 mod planning;
 mod redeploy;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -350,6 +351,7 @@ pub(crate) fn leaving(name: &str, revision: i32, document: Value, graph: &Graph,
         plan: kept("destroyed", plan),
         bindings: Vec::new(),
         highest: std::collections::BTreeMap::new(),
+        secrets: Vec::new(),
         destroying: true,
         check: CheckPolicy::default(),
         expires_at: None,

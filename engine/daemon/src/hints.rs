@@ -6,7 +6,7 @@ use engine_store::connect;
 use engine_store::pass::WORK;
 use futures::StreamExt as _;
 use tokio::sync::watch;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::shared::Shared;
@@ -16,6 +16,16 @@ pub(crate) async fn listen(shared: Arc<Shared>, stop: CancellationToken) {
     while let Some(Some(_)) = stop.run_until_cancelled(hints.next()).await {
         shared.hint();
     }
+}
+
+/// A look that is taken on suspicion costs a twentieth of the time at most.
+const SHARE: u32 = 20;
+
+/// When what began then and is over now may be done again: after `least`, and later if it took long. What is dead and can not be
+/// taken away yet, for an old transaction may still see it, is gone through by each look.
+pub(crate) fn not_before(least: Duration, began: Instant) -> Instant {
+    let now = Instant::now();
+    now + least.max((now - began) * SHARE)
 }
 
 /// What ends a wait.

@@ -17,6 +17,7 @@ mod nodes;
 mod pass;
 mod put_away;
 mod run;
+mod secrets;
 mod shared;
 pub mod simulate;
 

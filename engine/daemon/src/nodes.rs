@@ -49,14 +49,14 @@ pub(crate) async fn work(shared: Arc<Shared>, runners: Runners, stop: Cancellati
     let yard = Arc::new(Yard { shared, runners, places, freed: Notify::new(), queue: Queue::default() });
     let mut at_work: JoinSet<()> = JoinSet::new();
     let mut pause = Duration::ZERO;
-    let mut in_vain: Option<Instant> = None;
+    let mut in_vain = Instant::now();
     loop {
         tokio::select! {
             woken = hints::wait(&mut hints, pause, &stop) => if woken == Woken::Stop { break },
             () = yard.freed.notified() => {}
         }
         hints.mark_unchanged();
-        let early = in_vain.map_or(Duration::ZERO, |at| SELDOM.saturating_sub(at.elapsed()));
+        let early = in_vain.saturating_duration_since(Instant::now());
         if !early.is_zero() {
             pause = early;
             continue;
@@ -66,10 +66,12 @@ pub(crate) async fn work(shared: Arc<Shared>, runners: Runners, stop: Cancellati
                 tracing::error!(%error, "work on a node panicked; its lease of the node is given back when the engine ends");
             }
         }
-        in_vain = None;
+        let began = Instant::now();
         pause = match round(&yard, &mut at_work).await {
             Ok((found, pause)) => {
-                in_vain = (!found).then(Instant::now);
+                if !found {
+                    in_vain = hints::not_before(SELDOM, began);
+                }
                 pause
             }
             Err(error) => {

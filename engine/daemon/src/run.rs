@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::agent::spec;
 pub(crate) use self::check::difference;
 use crate::hints::{self, Woken};
+use crate::secrets;
 use crate::shared::Shared;
 
 /// While the database does not answer.
@@ -301,6 +302,9 @@ impl Runners {
         if jobs::refers(&inputs) {
             Box::pin(jobs::resolve(&shared.pool, &mut inputs)).await?;
         }
+        if role.doc.inputs.values().any(|input| input.secret) {
+            Box::pin(secrets::open(shared, &mut inputs)).await?;
+        }
         Ok((role, inputs))
     }
 
@@ -373,7 +377,11 @@ impl Runners {
 
     async fn outputs(&self, job: &OpenJob, outcome: &Outcome) -> Result<Result<Object, Failure>, StoreError> {
         let (role, inputs) = self.role_and_inputs(job).await?;
-        Ok(output::complete(&role, &inputs, &outcome.outputs, &self.shared.validators))
+        let mut completed = output::complete(&role, &inputs, &outcome.outputs, &self.shared.validators);
+        if let Ok(outputs) = &mut completed {
+            Box::pin(secrets::hide(&self.shared, job.deployment, &role, outputs)).await?;
+        }
+        Ok(completed)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Running>> {

@@ -8,13 +8,14 @@ use std::time::Duration;
 use engine_core::catalog::{Catalog, CatalogRole};
 use engine_core::id::EngineId;
 use engine_core::schema::Validators;
+use engine_core::secret::DigestKey;
 use engine_provider::Providers;
 use engine_remote::{DeployKey, Keys, Pool, Settings, Target};
 use engine_store::connect::Target as Database;
 use engine_store::nodes::Node;
 use engine_store::pass::Revisions;
 use engine_store::seal::Sealer;
-use engine_store::{PgPool, StoreError, jobs};
+use engine_store::{PgPool, StoreError, jobs, secrets};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) remote: Pool,
     pub(crate) key: DeployKey,
     pub(crate) sealer: Sealer,
+    /// What tokens of secrets are made with.
+    pub(crate) digest_key: DigestKey,
     pub(crate) data: PathBuf,
     pub(crate) jobs: usize,
     pub(crate) lease: Duration,
@@ -59,10 +62,12 @@ impl Shared {
     pub(crate) async fn new(config: Config, dns: Vec<String>, names: Names) -> Result<Self, ConfigError> {
         let folder = |source| ConfigError::Folder { path: config.data.clone(), source };
         std::fs::create_dir_all(config.data.join("keys")).map_err(folder)?;
-        let sealer = if config.seals_nothing {
-            Sealer::of_nobody()
+        let (sealer, digest_key) = if config.seals_nothing {
+            (Sealer::of_nobody(), DigestKey::of_nobody())
         } else {
-            Sealer::start(&config.pool, &config.seal_key).await?
+            let sealer = Sealer::start(&config.pool, &config.seal_key).await?;
+            let digest_key = secrets::digest_key(&config.pool, &sealer).await?;
+            (sealer, digest_key)
         };
         let key = DeployKey::load_or_create(&config.data.join("deploy.key"))?;
         Ok(Self {
@@ -73,6 +78,7 @@ impl Shared {
             remote: Pool::new(Settings::default(), config.agent),
             key,
             sealer,
+            digest_key,
             data: config.data,
             jobs: config.jobs,
             lease: config.lease,

@@ -19,6 +19,7 @@ use crate::StoreError;
 use crate::error::doing;
 use crate::imports::{self, Importer, Unbound};
 use crate::pass::{self, EVENTS, Locked, Revision};
+use crate::secrets::{self, Kept};
 
 /// A node that a revision binds.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Commit {
     pub seen: Option<i32>,
     /// The document.
     pub document: Value,
+    /// The secrets of document and graph, which have tokens in their places.
+    pub secrets: Kept,
     /// The graph, without leavers' roles.
     pub graph: Graph,
     /// Deployment role to its role with everything.
@@ -227,6 +230,7 @@ async fn write_revision(locked: &mut Locked, commit: &Commit, old: Option<&Revis
             contents.entry(name.clone()).or_insert_with(|| hash.clone());
         }
     }
+    secrets::keep(&mut *locked.tx, locked.id, &commit.secrets).await?;
     let (hashes, values): (Vec<String>, Vec<Value>) = bodies.into_iter().unzip();
     sqlx::query!(
         "insert into content (hash, body) select * from unnest($1::text[], $2::jsonb[]) on conflict do nothing",

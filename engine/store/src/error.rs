@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use engine_core::secret::UnknownSecret;
+
 use crate::{backup::BackupError, connect, embedded::EmbeddedError, seal::SealError};
 
 /// A failure of the store: what was being done, to what, and why it did not work.
@@ -107,6 +109,9 @@ pub enum StoreError {
     /// The key that opens sealed values, or one of them.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A secret that is not kept any more, or never was.
+    #[error(transparent)]
+    Secret(#[from] UnknownSecret),
 }
 
 impl StoreError {
@@ -126,6 +131,7 @@ impl StoreError {
             Self::Embedded(error) => error.code(),
             Self::Backup(error) => error.code(),
             Self::Seal(error) => error.code(),
+            Self::Secret(_) => "secret-unknown",
         }
     }
 
@@ -148,7 +154,8 @@ impl StoreError {
             | Self::SchemaOlder { .. }
             | Self::EngineOlder { .. }
             | Self::SchemaChanged { .. }
-            | Self::Seal(_) => false,
+            | Self::Seal(_)
+            | Self::Secret(_) => false,
             Self::Embedded(error) => error.is_transient(),
             Self::Backup(error) => error.is_transient(),
         }

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine_core::graph::Graph;
+use engine_core::graph::{Graph, GraphOutput};
 use engine_core::id::DeploymentId;
 use engine_core::settle::commit::readers_of_imports;
 use engine_core::settle::{Cause, Turn, Written};
 use engine_core::state::State;
 use serde_json::{Value, json};
+use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -60,7 +61,7 @@ pub async fn importers(executor: impl PgExecutor<'_>, exporter: DeploymentId) ->
 /// What a deployment exports at the moment; `None` if there is none of this name, or it is on its way out.
 pub async fn exported(pool: &PgPool, name: &str) -> Result<Option<Exported>, StoreError> {
     let rows = sqlx::query!(
-        r#"select e.key as "export?", r.graph -> 'roles' -> (e.value ->> 0) -> 'outputs' -> (e.value ->> 1) -> 'schema' as schema,
+        r#"select e.key as "export?", r.graph -> 'roles' -> (e.value ->> 0) -> 'outputs' -> (e.value ->> 1) as "output: Json<GraphOutput>",
                   v.outputs -> (e.value ->> 1) as value
            from deployment d join revision r on r.deployment_id = d.deployment_id and r.number = d.revision
                 left join lateral jsonb_each(r.graph -> 'exports') e on true
@@ -79,14 +80,29 @@ pub async fn exported(pool: &PgPool, name: &str) -> Result<Option<Exported>, Sto
     for row in rows {
         let Some(export) = row.export else { continue };
         exported.values.extend(row.value.map(|value| (export.clone(), value)));
-        exported.schemas.extend(row.schema.map(|schema| (export, schema)));
+        exported.schemas.extend(row.output.map(|output| (export, schema(&output.0))));
     }
     Ok(Some(exported))
 }
 
+/// The schema of an output as others see it: of one that is secret it says so.
+fn schema(output: &GraphOutput) -> Value {
+    if !output.secret {
+        return output.schema.clone();
+    }
+    match &output.schema {
+        Value::Object(schema) => {
+            let mut schema = schema.clone();
+            schema.insert("writeOnly".to_owned(), Value::Bool(true));
+            Value::Object(schema)
+        }
+        other => json!({"allOf": [other], "writeOnly": true}),
+    }
+}
+
 /// By export the schema of the output that it stands for.
 pub fn schemas(graph: &Graph) -> BTreeMap<String, Value> {
-    let schema = |role: &str, output: &str| Some(graph.roles.get(role)?.outputs.get(output)?.schema.clone());
+    let schema = |role: &str, output: &str| Some(schema(graph.roles.get(role)?.outputs.get(output)?));
     graph.exports.iter().filter_map(|(export, (role, output))| Some((export.clone(), schema(role, output)?))).collect()
 }
 

@@ -24,6 +24,7 @@ pub mod residue;
 pub mod retry;
 pub mod rotation;
 pub mod seal;
+pub mod secrets;
 pub mod snapshot;
 pub mod testing;
 

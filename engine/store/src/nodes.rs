@@ -203,6 +203,7 @@ pub async fn close_destroyed(pool: &PgPool) -> Result<Vec<String>, StoreError> {
     .map_err(&failed)?;
     let gone: Vec<Uuid> = rows.iter().map(|row| row.deployment_id).collect();
     sqlx::query!("delete from import where deployment_id = any($1)", &gone).execute(&mut *tx).await.map_err(&failed)?;
+    sqlx::query!("delete from secret where deployment_id = any($1)", &gone).execute(&mut *tx).await.map_err(&failed)?;
     for row in &rows {
         sqlx::query!(
             "insert into event (at, kind, deployment_id, principal, detail)

@@ -5,6 +5,7 @@
 //! new key is a new line. For each key that ever sealed the database has a canary, so that a wrong or missing key is
 //! told at the start, and not when the first value is needed.
 
+mod again;
 mod file;
 
 use std::fmt;
@@ -17,6 +18,8 @@ use zeroize::Zeroizing;
 
 use crate::StoreError;
 use crate::error::doing;
+
+pub use again::reseal;
 
 /// Bytes of a key's id, a nonce, and what is added to the clear text.
 const ID: usize = 8;

@@ -79,6 +79,23 @@ impl Database {
         &self.url
     }
 
+    /// All rows of all tables as text, each after the name of its table.
+    pub async fn everything(&self) -> String {
+        let tables: Vec<String> =
+            sqlx::query_scalar("select tablename::text from pg_tables where schemaname = 'public'")
+                .fetch_all(&self.pool)
+                .await
+                .expect("tables");
+        let mut all = String::new();
+        for table in tables {
+            let text = format!("select '{table}: ' || t::text from \"{table}\" t");
+            let rows: Vec<String> =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_all(&self.pool).await.expect("rows");
+            all.extend(rows.iter().map(|row| format!("{row}\n")));
+        }
+        all
+    }
+
     /// Connections to it.
     pub fn pool(&self) -> &PgPool {
         &self.pool

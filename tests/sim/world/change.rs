@@ -35,7 +35,7 @@ impl World {
         }) else {
             return false;
         };
-        *base = Some(Layered { value, layer: Layer::Deployment, by: "test".to_owned() });
+        *base = Some(Layered { value, layer: Layer::Deployment, by: "test".to_owned(), of: Vec::new() });
         let concerned = concerned(Some(&self.graph), &graph);
         assert!(concerned.bind.is_empty() && concerned.unbind.is_empty());
         self.graph = Rc::new(graph);
@@ -175,7 +175,7 @@ impl World {
         }) else {
             return false;
         };
-        let layered = Layered { value: json!(4711), layer: Layer::Node, by: "test".to_owned() };
+        let layered = Layered { value: json!(4711), layer: Layer::Node, by: "test".to_owned(), of: Vec::new() };
         nodes.insert(name.to_owned(), layered);
         let concerned = concerned(Some(&self.graph), &graph);
         self.graph = Rc::new(graph);

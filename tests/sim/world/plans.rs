@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine_core::digest;
 use engine_core::effect::EffectKind;
 use engine_core::plan::{Action, Anew, CurrentView, Plan, PlanInput, PlanNode, Seen, diff, render};
 use engine_core::settle::Written;
@@ -10,7 +9,6 @@ use engine_core::settle::hood::Standing;
 use engine_core::settle::judge::felt;
 use engine_core::state::State;
 use engine_core::testing::Fixture;
-use serde_json::Value;
 
 use super::World;
 
@@ -76,7 +74,6 @@ impl World {
         let nodes: BTreeMap<String, PlanNode> = self.nodes.iter().map(of).collect();
         let current = Some(CurrentView { graph: &self.graph, vertices: &vertices });
         let (imports, anew) = (BTreeMap::new(), Anew::default());
-        let seal = |value: &Value| Value::String(digest::of(value));
         Some(diff(&PlanInput {
             current,
             desired: &desired,
@@ -86,7 +83,6 @@ impl World {
             moved: &fixture.document.moved,
             anew: &anew,
             reach: None,
-            seal: &seal,
         }))
     }
 

@@ -4,7 +4,7 @@ use api_server::control::{Control, Document};
 use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
-use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Stood};
+use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Resealed, Stood};
 use tokio::sync::mpsc;
 
 /// The engine's control, as the API asks for it.
@@ -67,6 +67,18 @@ impl Control for Bridge {
 
     async fn revoke(&self, serial: &str, reason: RevocationReason, by: &str) -> Result<(), Refusal> {
         self.0.revoke(serial, reason, by).await
+    }
+
+    async fn renew_secret(&self, name: &str, role: &str) -> Result<(), Refusal> {
+        self.0.renew_secret(name, role).await
+    }
+
+    async fn reseal(&self) -> Result<Resealed, Refusal> {
+        self.0.reseal().await
+    }
+
+    async fn seal_document(&self, document: &Document) -> Result<String, Refusal> {
+        self.0.seal_document(&document.text, &document.file).await
     }
 
     async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {

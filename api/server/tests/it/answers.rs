@@ -112,6 +112,8 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     assert_eq!(client.stand_node("g-1", false).await.unwrap().beyond, [""; 0]);
     assert_eq!(client.lose_node("g-1").await.unwrap_err().code(), "node-unused");
     client.rotate("blue", "etcd-ca").await.unwrap();
+    client.rotate_secret("blue", "password").await.unwrap();
+    assert_eq!(client.reseal().await.unwrap().unused, ["0011223344556677"]);
     let refused = client.revoke("4000", RevocationReason::Superseded).await.unwrap_err();
     assert_eq!(refused.code(), "unknown-certificate");
     assert_eq!(client.remove_node("g-1", true).await.unwrap_err().code(), "node-in-use");
@@ -145,6 +147,8 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     node g-1 in by ann
     lose node g-1 by ann
     rotate etcd-ca of blue by ann
+    another secret of password of blue
+    seal again
     revoke 4000 for superseded by ann
     remove node g-1 by ann by force
     exec ["true"] on ["a", "b"] for 5 s

@@ -12,7 +12,7 @@ use engine_core::plan::dry_run::DryRun;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
 use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
 use engine_core::testing::{Fixture, catalog};
-use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind, Stood};
+use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind, Resealed, Stood};
 use engine_store::testing::Database;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -150,6 +150,21 @@ impl Control for Recorder {
     async fn revoke(&self, serial: &str, reason: RevocationReason, by: &str) -> Result<(), Refusal> {
         self.record(format!("revoke {serial} for {} by {by}", reason.as_str()));
         Err(Refusal::new(RefusalKind::NotFound, "unknown-certificate", format!("no certificate {serial}")))
+    }
+
+    async fn renew_secret(&self, name: &str, role: &str) -> Result<(), Refusal> {
+        self.record(format!("another secret of {role} of {name}"));
+        Ok(())
+    }
+
+    async fn reseal(&self) -> Result<Resealed, Refusal> {
+        self.record("seal again".to_owned());
+        Ok(Resealed { values: 2, unused: vec!["0011223344556677".to_owned()] })
+    }
+
+    async fn seal_document(&self, document: &Document) -> Result<String, Refusal> {
+        self.record(format!("seal {}", document.file));
+        Ok(document.text.clone())
     }
 
     async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@ use engine_core::document::deployment::CreateNodes;
 use engine_core::document::{BindNodes, DeploymentDoc, ImportDoc, Object, WorkloadDoc};
 use engine_core::graph::NodeName;
 use engine_core::schema::validate;
+use engine_core::secret::DigestKey;
 use serde_json::{Value, json};
 
 use crate::load::{RoleSource, Sources, WorkloadSource};
@@ -66,6 +67,7 @@ fn run(doc: &DeploymentDoc, workload: &WorkloadDoc, catalog: &Catalog) -> Vec<Di
         profiles: &doc.profiles.iter().map(|name| (name.clone(), Object::new())).collect(),
         imports: &schemas(workload),
         overrides: &BTreeMap::new(),
+        key: &DigestKey::of_nobody(),
     });
     compiled.map_or_else(|findings| findings, |compiled| compiled.warnings)
 }

@@ -21,18 +21,48 @@ pub(crate) fn check(role: &RoleSource, report: &Report<'_>) {
     for (name, output) in &role.doc.outputs {
         if let Some(value) = &output.value {
             let pointer = format!("/outputs/{name}/value");
-            judge(template::undeclared_in_value(value), &inputs, value, &pointer, report);
+            let read = template::undeclared_in_value(value);
+            if !output.secret {
+                shown(role, read.as_ref().ok(), &pointer, report);
+            }
+            judge(read, &inputs, value, &pointer, report);
         }
     }
     for (index, path) in role.doc.destroys.iter().enumerate() {
         let pointer = format!("/destroys/{index}");
-        judge(template::undeclared(path, Syntax::Plain), &inputs, &Value::Null, &pointer, report);
+        let read = template::undeclared(path, Syntax::Plain);
+        shown(role, read.as_ref().ok(), &pointer, report);
+        judge(read, &inputs, &Value::Null, &pointer, report);
     }
     for (action, all) in actions(&role.doc) {
         let mut visible = inputs.clone();
         for (index, one) in all.iter().enumerate() {
             step(role, one, &format!("/{action}/{index}"), &visible, report);
             visible.extend(saved(one).map(str::to_owned));
+        }
+    }
+}
+
+/// What of a step ends on command lines, in names of things or in outputs that all may read: everything but the contents of files,
+/// the texts of scripts, and outputs that are secret.
+fn in_the_open(step: &Step, role: &RoleSource) -> Step {
+    let Value::Object(args) = &step.args else { return step.clone() };
+    let kept = |key: &str| match step.kind.as_str() {
+        "file" => key == "content",
+        "run" => key == "text",
+        "output" => role.doc.outputs.get(key).is_some_and(|output| output.secret),
+        _ => false,
+    };
+    let args = args.iter().filter(|(key, _)| !kept(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    Step { args: Value::Object(args), ..step.clone() }
+}
+
+/// Everybody sees what is made of these names: none of them may be secret.
+fn shown(role: &RoleSource, read: Option<&BTreeSet<String>>, pointer: &str, report: &Report<'_>) {
+    for name in read.into_iter().flatten() {
+        if role.doc.inputs.get(name).is_some_and(|input| input.secret) {
+            let message = format!("input `{name}` is secret, and what follows from it here is not");
+            report.wrong("secret-exposed", pointer, message, "an output with `secret: true`, or another input");
         }
     }
 }
@@ -53,6 +83,8 @@ fn step(role: &RoleSource, step: &Step, pointer: &str, visible: &BTreeSet<String
         judge(template::undeclared_in_expression(when), &inside, &Value::Null, &format!("{pointer}/when"), report);
     }
     let bare = Step { when: None, each: None, ..step.clone() };
+    let open = template::undeclared_in_step(&in_the_open(&bare, role));
+    shown(role, open.as_ref().ok(), &format!("{pointer}/{}", step.kind), report);
     judge(template::undeclared_in_step(&bare), &inside, &step.args, &format!("{pointer}/{}", step.kind), report);
     for path in files::templates_of(role, step) {
         if let Some(Ok(text)) = role.files.get(&path).map(|bytes| std::str::from_utf8(bytes)) {

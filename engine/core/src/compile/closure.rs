@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde_json::Value;
-
 use super::feeds::{self, Binding, Feed, Origin, Used};
 use super::interfaces::{self, Wanted};
 use super::names::{self, Named};
+use super::parameters::Parameters;
 use super::{CompileInput, Findings, Site, is_place, one_of};
 use crate::catalog::CatalogRole;
 use crate::document::{Runs, Scope, UseDoc, WorkloadDoc};
@@ -95,7 +94,7 @@ pub(super) type Bindings<'a> = BTreeMap<&'a str, Vec<Binding<'a>>>;
 pub(super) fn close<'a>(
     input: &CompileInput<'a>,
     workload: &'a WorkloadDoc,
-    parameters: &Value,
+    parameters: &Parameters,
     findings: &mut Findings,
 ) -> Closure<'a> {
     let bindings = bindings(input, workload, findings);
@@ -172,7 +171,7 @@ fn bindings<'a>(input: &CompileInput<'a>, workload: &'a WorkloadDoc, findings: &
 struct Closer<'a, 'f> {
     input: CompileInput<'a>,
     workload: &'a WorkloadDoc,
-    parameters: &'f Value,
+    parameters: &'f Parameters,
     bindings: &'f Bindings<'a>,
     closure: Closure<'a>,
     queue: VecDeque<(RoleName, &'a str)>,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Findings, Site, names, one_of, parameters};
+use super::parameters::{self, Parameters};
+use super::{Findings, Site, names, one_of};
 use crate::catalog::CatalogRole;
 use crate::document::{BoundRole, UseDoc, Wire, WorkloadDoc};
 use crate::value::{Layer, Layered};
@@ -98,7 +99,7 @@ pub(super) struct Origin<'a, 'u> {
     /// The workload.
     pub workload: &'a WorkloadDoc,
     /// Its parameters.
-    pub parameters: &'u Value,
+    pub parameters: &'u Parameters,
 }
 
 /// What feeds each input. The later of role, preset, use and workload replaces the wire of the earlier.
@@ -123,7 +124,7 @@ pub(super) fn of<'a>(origin: Origin<'a, '_>, findings: &mut Findings) -> BTreeMa
 fn own<'a>(origin: Origin<'a, '_>, name: &'a str, findings: &mut Findings) -> Feed<'a> {
     let (role, doc) = (origin.role, &origin.role.doc);
     if let Some(value) = doc.with.get(name) {
-        let value = Layered { value: value.clone(), layer: Layer::Workload, by: role.source.clone() };
+        let value = Layered { value: value.clone(), layer: Layer::Workload, by: role.source.clone(), of: Vec::new() };
         return Feed::Layers(vec![Fixed { place: None, value, site: Site::of_role(&role.source, &["with", name]) }]);
     }
     let input = &doc.inputs[name];
@@ -162,7 +163,7 @@ fn of_use<'a>(used: Used<'a, '_>, name: &str, findings: &mut Findings) -> Option
         return None;
     }
     let by = format!("{} uses {}", used.user_role.source, used.local);
-    let value = Layered { value: value.clone(), layer: Layer::Workload, by };
+    let value = Layered { value: value.clone(), layer: Layer::Workload, by, of: Vec::new() };
     Some(Feed::Layers(vec![Fixed { place: None, value, site: site("with") }]))
 }
 
@@ -179,11 +180,12 @@ fn of_workload<'a>(origin: Origin<'a, '_>, name: &str, feed: Feed<'a>, findings:
                 findings.push(both(&site("from"), name, &binding.doc.role));
             }
             wires.insert(text, *binding);
-        } else if let Some(value) = value
-            && let Some(value) = parameters::render(value, parameters, &site("with"), findings)
+        } else if let Some(value_of) = value
+            && let Some(value) = parameters::render(value_of, parameters, &site("with"), findings)
         {
             let by = format!("workload {}", workload.workload);
-            let value = Layered { value, layer: Layer::Workload, by };
+            let of = parameters.hidden_in(value_of, &value);
+            let value = Layered { value, layer: Layer::Workload, by, of };
             fixed.push(Fixed { place: Some(binding.place), value, site: site("with") });
         }
     }

@@ -60,7 +60,7 @@ impl Said {
 }
 
 fn say(values: &Object, key: &str, layer: Layer, by: &str) -> Option<Layered> {
-    values.get(key).map(|value| Layered { value: value.clone(), layer, by: by.to_owned() })
+    values.get(key).map(|value| Layered { value: value.clone(), layer, by: by.to_owned(), of: Vec::new() })
 }
 
 /// The layers that feed an input, following what it forwards. `None` if a wire feeds it in the end.
@@ -75,12 +75,21 @@ pub(super) fn of(
     match &instance.feeds[name] {
         Feed::Wire(_) => return None,
         Feed::Forward { user, input: forwarded } => {
-            said.layers = of(input, closure, closure.instances.get(user)?, forwarded, findings)?;
+            let above = closure.instances.get(user)?;
+            said.layers = of(input, closure, above, forwarded, findings)?;
+            if above.role.doc.inputs[*forwarded].secret && !instance.role.doc.inputs[name].secret {
+                let message = format!(
+                    "`{}.{name}` is given `{user}.{forwarded}`, which is secret, and is not itself",
+                    instance.name
+                );
+                let site = Site::of_role(&instance.role.source, &["inputs", name]);
+                findings.push(site.error("secret-exposed", message).expected("`secret: true`"));
+            }
         }
         Feed::Layers(fixed) => {
             if let Some(default) = &instance.role.doc.inputs[name].default {
                 let by = instance.role.source.clone();
-                let value = Layered { value: default.clone(), layer: Layer::RoleDefault, by };
+                let value = Layered { value: default.clone(), layer: Layer::RoleDefault, by, of: Vec::new() };
                 let site = Site::of_role(&instance.role.source, &["inputs", name, "default"]);
                 said.everywhere(value, site);
             }
@@ -206,7 +215,9 @@ fn validate(instance: &Instance, name: &str, values: &[(Layered, Site)], finding
         if !seen.insert((site, &value.by)) {
             continue;
         }
-        for (place, problem) in values::validate(&declared.schema, &value.value, declared.secret) {
+        for (place, problem) in
+            values::validate(&declared.schema, &value.value, declared.secret || !value.of.is_empty())
+        {
             let layer = serde_json::to_value(value.layer).ok().and_then(|v| v.as_str().map(str::to_owned));
             let message = format!(
                 "`{}.{name}` can not be what {} ({} layer) says: {problem}",

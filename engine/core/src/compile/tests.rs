@@ -62,7 +62,8 @@ fn layers_are_kept_apart_and_the_strongest_is_found() {
     fixture.profiles.insert("p".to_owned(), json!({"app.port": 9}).as_object().expect("object").clone());
     let graph = fixture.compile().expect("compiles").graph;
     let Source::Layers { base, groups, nodes } = &graph.roles["app"].inputs["port"].source else { panic!("layers") };
-    let layered = |value: u32, layer| Layered { value: json!(value), layer, by: "deployment blue".to_owned() };
+    let layered =
+        |value: u32, layer| Layered { value: json!(value), layer, by: "deployment blue".to_owned(), of: Vec::new() };
     assert_eq!(base.as_ref(), Some(&layered(1, Layer::Deployment)));
     assert_eq!(groups["a"], layered(2, Layer::Group));
     assert_eq!(nodes["a-2"], layered(3, Layer::Node));

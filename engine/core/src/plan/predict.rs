@@ -10,6 +10,7 @@ use crate::document::{Object, OnChange};
 use crate::effect::Effect;
 use crate::graph::{Gathered, Graph, GraphInput, GraphRole, Kind, NodeName, Source, VIRTUAL};
 use crate::identity;
+use crate::secret;
 use crate::value::{at_path, strongest};
 
 /// A value that is to come.
@@ -88,7 +89,7 @@ impl<'a> Predictor<'a> {
         let seen = before.filter(|_| !anew);
         let predicted: BTreeMap<&'a str, Predicted> =
             role.inputs.iter().map(|(name, input)| (name.as_str(), self.read(role, name, input, node))).collect();
-        let mut causes = if anew { vec![Cause::Redeployed] } else { self.causes(role, node, seen, &predicted) };
+        let mut causes = if anew { vec![Cause::Redeployed] } else { Self::causes(role, node, seen, &predicted) };
         let runs = causes.iter().any(|cause| !matches!(cause, Cause::Failed | Cause::Override { .. }));
         let is_new = causes.iter().any(|cause| matches!(cause, Cause::New | Cause::NotYet));
         let action = match (runs, is_new) {
@@ -151,7 +152,6 @@ impl<'a> Predictor<'a> {
     }
 
     fn causes(
-        &self,
         role: &'a GraphRole,
         node: &str,
         seen: Option<&Seen>,
@@ -171,7 +171,7 @@ impl<'a> Predictor<'a> {
             if input.on_change == OnChange::Ignore && seen.served && before.is_some() {
                 continue;
             }
-            causes.extend(self.input_cause(input, name, before, value));
+            causes.extend(Self::input_cause(input, name, before, value));
             if let Some(by) = input.overrides.get(node) {
                 causes.push(Cause::Override { input: (*name).to_owned(), layer: by.layer });
             }
@@ -184,19 +184,15 @@ impl<'a> Predictor<'a> {
         causes
     }
 
-    fn input_cause(&self, input: &GraphInput, name: &str, before: Option<&Value>, value: &Predicted) -> Option<Cause> {
+    fn input_cause(input: &GraphInput, name: &str, before: Option<&Value>, value: &Predicted) -> Option<Cause> {
         let name = name.to_owned();
         match value {
-            Predicted::Known(value, by) => {
-                let sealed = if input.secret { (self.input.seal)(value) } else { value.clone() };
-                let differs = before != Some(&sealed);
-                differs.then(|| Cause::Input {
-                    input: name,
-                    from: before.filter(|_| !input.secret).cloned(),
-                    to: Some(value.clone()).filter(|_| !input.secret),
-                    by: by.clone(),
-                })
-            }
+            Predicted::Known(value, by) => (before != Some(value)).then(|| Cause::Input {
+                input: name,
+                from: before.filter(|_| !input.secret).cloned(),
+                to: Some(value.clone()).filter(|_| !input.secret),
+                by: by.clone(),
+            }),
             Predicted::Changed(by) => Some(Cause::Input {
                 input: name,
                 from: before.filter(|_| !input.secret).cloned(),
@@ -219,13 +215,13 @@ impl<'a> Predictor<'a> {
     ) {
         let mut known = Object::new();
         for (name, input) in &role.inputs {
-            let kept = seen.filter(|seen| seen.served && input.on_change == OnChange::Ignore && !input.secret);
+            let kept = seen.filter(|seen| seen.served && input.on_change == OnChange::Ignore);
             match (kept.and_then(|seen| seen.inputs.get(name)), &predicted[name.as_str()]) {
                 (Some(value), _) | (None, Predicted::Known(value, _)) => {
                     known.insert(name.clone(), value.clone());
                 }
                 (None, Predicted::Same) => {
-                    let before = seen.filter(|_| !input.secret).and_then(|seen| seen.inputs.get(name));
+                    let before = seen.and_then(|seen| seen.inputs.get(name));
                     known.extend(before.map(|value| (name.clone(), value.clone())));
                 }
                 (None, Predicted::Changed(_) | Predicted::Unsure(_)) => {}
@@ -234,8 +230,11 @@ impl<'a> Predictor<'a> {
         let outputs = match (action, seen) {
             (Action::Untouched | Action::Outdated, Some(seen)) => Outputs { known: seen.outputs.clone(), runs: None },
             _ => {
+                // What follows from a secret nobody can tell who has its token only.
+                let seen_through = known.iter().filter(|(_, value)| !secret::any(value));
+                let shown: Object = seen_through.map(|(name, value)| (name.clone(), value.clone())).collect();
                 let rendered = role.outputs.iter().filter_map(|(name, output)| {
-                    Some((name.clone(), render_with(output.value.as_ref()?, &known).ok()?))
+                    Some((name.clone(), render_with(output.value.as_ref()?, &shown).ok()?))
                 });
                 Outputs { known: rendered.collect(), runs: Some(address(node, &role.name)) }
             }

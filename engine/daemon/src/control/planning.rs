@@ -16,8 +16,10 @@ use engine_core::document::{DeploymentDoc, Object, WorkloadDoc};
 use engine_core::graph::{Graph, Kind, NodeName, RoleName};
 use engine_core::plan::dry_run::{self, Foretold};
 use engine_core::plan::{Anew, CurrentView, PlanInput, PlanNode, Reach, diff};
+use engine_core::secret::{self, Clear};
 use engine_core::view::{Applied, Refusal};
 use engine_store::commit::{Binding, Commit};
+use engine_store::secrets;
 use engine_store::snapshot::{Current, KnownNode, Snapshot, snapshot};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -25,12 +27,15 @@ use time::OffsetDateTime;
 use super::imports::{self, Imports, Pending};
 use super::narrow::{self, Looked, Not};
 use super::{kept, leaving, store, unknown_deployment};
+use crate::secrets::Failed;
 use crate::shared::Shared;
 
 /// A plan, and what committing it writes; nothing if there is nothing to commit.
 pub(super) struct Planned {
     pub(super) applied: Applied,
     pub(super) commit: Option<Commit>,
+    /// The document as it is kept, and the secrets of it.
+    pub(super) hidden: Option<(DeploymentDoc, Clear)>,
 }
 
 /// Plans one document. `pending`: what was planned before it and is committed before it.
@@ -55,6 +60,7 @@ async fn plan_with(
     pending: &mut Pending,
     foretold: Option<&mut Vec<Foretold>>,
 ) -> Result<Planned, Refusal> {
+    let read = &secrets_read(shared, read).await?;
     let doc = &read.doc;
     let Some(workload) = shared.catalog.workloads.get(&doc.workload) else {
         let known: Vec<&str> = shared.catalog.workloads.keys().map(String::as_str).collect();
@@ -93,9 +99,10 @@ async fn plan_with(
     if let Some(foretold) = foretold {
         let look = dry_run::foretell;
         *foretold = with_input(&snapshot, &compiled.graph, &contents, more, (&Anew::default(), reach.as_ref()), look);
+        open_foretold(shared, &compiled.secrets, foretold).await?;
     }
     plan.problems = read.place(plan.problems);
-    let document = json!(doc);
+    let document = json!(compiled.document);
     let current = snapshot.current.as_ref();
     let same = current.is_some_and(|current| is_same(current, &document, &compiled.graph, &contents));
     let revision = current.map_or(0, |current| current.revision);
@@ -103,6 +110,7 @@ async fn plan_with(
         name: doc.deployment.clone(),
         seen: current.map(|current| current.revision),
         document,
+        secrets: secrets::sealed(&shared.sealer, &compiled.secrets),
         plan: kept("applied", &plan),
         bindings: bindings(&bound),
         highest: bound.groups.iter().map(|(group, bound)| (group.clone(), bound.highest)).collect(),
@@ -115,7 +123,7 @@ async fn plan_with(
     });
     let warnings = read.place(compiled.warnings);
     let applied = Applied { deployment: doc.deployment.clone(), revision, changed: commit.is_some(), plan, warnings };
-    Ok(Planned { applied, commit })
+    Ok(Planned { applied, commit, hidden: Some((compiled.document, compiled.secrets)) })
 }
 
 /// Looks at all nodes, and at everything that is in force in the deployment.
@@ -142,7 +150,7 @@ pub(super) fn compiled(
     nodes: &BTreeMap<NodeName, CompileNode>,
     imports: &Imports,
 ) -> Result<Compiled, Vec<Diagnostic>> {
-    let compiled = compile(&CompileInput {
+    compile(&CompileInput {
         catalog: &shared.catalog,
         document,
         nodes,
@@ -150,9 +158,8 @@ pub(super) fn compiled(
         profiles: &BTreeMap::new(),
         imports: &imports.schemas,
         overrides: &BTreeMap::new(),
-    })?;
-    secrets(&compiled.graph)?;
-    Ok(compiled)
+        key: &shared.digest_key,
+    })
 }
 
 /// Plans that everything leaves.
@@ -177,21 +184,35 @@ pub(super) async fn plan_destroy(shared: &Shared, name: &str) -> Result<Planned,
         plan,
         warnings: Vec::new(),
     };
-    Ok(Planned { applied, commit })
+    Ok(Planned { applied, commit, hidden: None })
 }
 
-/// Values that must not be read by everybody are not kept in clear, and there is nothing yet that keeps them otherwise.
-fn secrets(graph: &Graph) -> Result<(), Vec<Diagnostic>> {
-    let mut findings = Vec::new();
-    for role in graph.roles.values() {
-        let inputs = role.inputs.iter().filter(|(_, input)| input.secret).map(|(name, _)| ("input", name));
-        let outputs = role.outputs.iter().filter(|(_, output)| output.secret).map(|(name, _)| ("output", name));
-        for (what, name) in inputs.chain(outputs) {
-            let message = format!("{what} `{name}` of `{}` is secret, and this engine keeps no secrets yet", role.name);
-            findings.push(Diagnostic::error("secrets-unsupported", "/workload", message));
+/// The document with its secrets in clear.
+async fn secrets_read(shared: &Shared, read: &ReadDeployment) -> Result<ReadDeployment, Refusal> {
+    let doc = crate::secrets::read(shared, &read.doc).await.map_err(|failed| match failed {
+        Failed::Store(error) => store(error),
+        Failed::Findings(findings) => Refusal::findings(read.place(findings)),
+    })?;
+    let mut read = read.clone();
+    read.doc = doc;
+    Ok(read)
+}
+
+/// Whoever asks nodes needs the values of secrets; some of them nobody keeps yet.
+async fn open_foretold(shared: &Shared, fresh: &Clear, foretold: &mut [Foretold]) -> Result<(), Refusal> {
+    let mut digests = BTreeSet::new();
+    for inputs in foretold.iter().filter_map(|one| one.inputs.as_ref().ok()) {
+        inputs.values().for_each(|value| secret::digests(value, &mut digests));
+    }
+    let mut clear = secrets::open(&shared.pool, &shared.sealer, &digests, None).await.map_err(store)?;
+    clear.extend(fresh.clone());
+    for one in foretold {
+        let opened = one.inputs.as_mut().map(|inputs| inputs.values_mut().try_for_each(|value| clear.open(value)));
+        if let Ok(Err(error)) = opened {
+            one.inputs = Err(error.to_string());
         }
     }
-    if findings.is_empty() { Ok(()) } else { Err(findings) }
+    Ok(())
 }
 
 /// A node, as binding sees it.
@@ -280,18 +301,7 @@ fn with_input<T>(
     }
     let current =
         snapshot.current.as_ref().map(|current| CurrentView { graph: &current.graph, vertices: &snapshot.seen });
-    what(&PlanInput {
-        current,
-        desired,
-        contents: &roles,
-        nodes: &nodes,
-        imports,
-        moved,
-        anew,
-        reach,
-        // No graph with secrets gets so far.
-        seal: &Value::clone,
-    })
+    what(&PlanInput { current, desired, contents: &roles, nodes: &nodes, imports, moved, anew, reach })
 }
 
 /// Is this what is committed already?

@@ -35,7 +35,7 @@ impl Control {
         let shared = self.shared();
         let conflict = |code: &str, message: String| Err(Refusal::new(RefusalKind::Conflict, code, message));
         let (applied, anew) = plan(&shared, name, &what.nodes).await?;
-        let planned = Planned { applied, commit: None };
+        let planned = Planned { applied, commit: None, hidden: None };
         if let Some(seen) = what.revision.filter(|seen| *seen != planned.applied.revision) {
             let now = planned.applied.revision;
             let message =

@@ -8,13 +8,15 @@ use engine_core::id::DeploymentId;
 use engine_store::{PgPool, StoreError, pass};
 use tokio::time::Instant;
 
-/// Between two looks at everything, however many hints come.
+use crate::hints;
+
+/// Between two looks at everything at least, however many hints come.
 const SELDOM: Duration = Duration::from_secs(1);
 
 /// What is known of where there is work.
 pub(super) struct Look {
-    /// When everything was looked through.
-    complete: Option<Instant>,
+    /// Before this everything is not looked through again.
+    complete: Instant,
     /// A hint came since, or nobody looked yet.
     owed: bool,
     /// Our turns left something to be done there, at once or when there are places for jobs again.
@@ -23,15 +25,16 @@ pub(super) struct Look {
 
 impl Look {
     pub(super) fn new() -> Self {
-        Self { complete: None, owed: true, left: HashSet::new() }
+        Self { complete: Instant::now(), owed: true, left: HashSet::new() }
     }
 
     /// Deployments in which something may have to be done. `hinted`: somebody says so, or it is time to look.
     pub(super) async fn work(&mut self, pool: &PgPool, hinted: bool) -> Result<Vec<DeploymentId>, StoreError> {
         self.owed |= hinted;
         let mut work = if self.owed && self.due_in().is_zero() {
+            let began = Instant::now();
             let all = pass::with_work(pool).await?;
-            (self.complete, self.owed) = (Some(Instant::now()), false);
+            (self.complete, self.owed) = (hints::not_before(SELDOM, began), false);
             all
         } else {
             pass::stirred(pool).await?
@@ -55,6 +58,6 @@ impl Look {
     }
 
     fn due_in(&self) -> Duration {
-        self.complete.map_or(Duration::ZERO, |at| SELDOM.saturating_sub(at.elapsed()))
+        self.complete.saturating_duration_since(Instant::now())
     }
 }

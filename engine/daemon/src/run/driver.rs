@@ -6,6 +6,7 @@
 
 mod dns;
 pub(crate) mod pki;
+mod secret;
 
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ pub(super) async fn run(
         "dns.record" => dns::record(&work).await?,
         "pki.authority" => pki::authority(&work).await?,
         "pki.leaf" => pki::leaf(&work).await?,
+        engine_core::driver::RANDOM => secret::random(&work).await?,
         _ => Did::failed("driver-unknown", format!("this engine has no driver `{driver}`")),
     };
     Ok(Ran::Over(match did {

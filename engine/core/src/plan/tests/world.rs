@@ -20,10 +20,6 @@ pub(super) struct World {
     vertices: BTreeMap<String, BTreeMap<String, Seen>>,
 }
 
-fn seal(value: &Value) -> Value {
-    json!(format!("sealed {value}"))
-}
-
 fn facts(node: &str) -> Object {
     Object::from_iter([("name".to_owned(), json!(node)), ("address".to_owned(), json!(format!("address of {node}")))])
 }
@@ -68,7 +64,6 @@ impl World {
             moved: &fixture.document.moved,
             anew,
             reach: None,
-            seal: &seal,
         })
     }
 
@@ -169,7 +164,7 @@ fn work(graph: &Graph, role: &GraphRole, node: &str, before: Option<&Seen>, abov
         let value = kept.cloned().or_else(|| read(graph, &input.source, node, above));
         let value = value.unwrap_or(Value::Null);
         plain.insert(name.clone(), value.clone());
-        inputs.insert(name.clone(), if input.secret { seal(&value) } else { value });
+        inputs.insert(name.clone(), value);
     }
     let changed = before.is_none_or(|seen| seen.inputs != inputs || seen.content != role.content);
     if let Some(before) = before.filter(|_| !changed || role.destructive) {
