@@ -360,6 +360,10 @@ create table authority (
                   constraint authority_state check (state in ('introduced', 'active', 'retiring', 'gone')),
     -- The change by which it came into this state.
     change        bigint not null,
+    -- A person wants no other stage for now.
+    paused        boolean not null default false,
+    -- Since when everybody below has absorbed this stage: checks that began later prove it.
+    absorbed_at   timestamptz,
     -- What it was asked to be.
     founded_as    jsonb not null,
     certificate   text not null,
@@ -369,7 +373,8 @@ create table authority (
     job_id        uuid not null,
     made_at       timestamptz not null,
     constraint authority_generation_taken unique (vertex_id, generation),
-    constraint authority_has_key_until_gone check ((state = 'gone') = (key is null))
+    constraint authority_has_key_until_gone check ((state = 'gone') = (key is null)),
+    constraint authority_paused_while_it_moves check (not paused or state in ('introduced', 'retiring'))
 );
 create unique index authority_one_signs on authority (vertex_id) where state = 'active';
 create index authority_moving on authority (deployment_id) where state in ('introduced', 'retiring');

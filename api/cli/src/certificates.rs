@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use engine_core::request::RotationMove;
 use engine_core::view::{AuthorityView, CertificateView};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -20,9 +21,18 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<ExitCode
             let names = || all.iter().map(|one| format!("{}.{}", one.role, one.generation)).collect();
             context.print(&all, names, || authorities(&all))?;
         }
-        CaCommand::Rotate { name, role } => {
-            context.client.rotate(&name, &role).await?;
-            let text = || format!("{role} goes over to another key; `plinth ca list {name}` shows how far it is\n");
+        CaCommand::Rotate { name, role, ask } => {
+            let says = match ask.what() {
+                None => "goes over to another key",
+                Some(RotationMove::Pause) => "stays in its stage until it is resumed",
+                Some(RotationMove::Resume) => "goes on",
+                Some(RotationMove::Back) => "goes back to the key before",
+            };
+            match ask.what() {
+                None => context.client.rotate(&name, &role).await?,
+                Some(what) => context.client.ask_rotation(&name, &role, what).await?,
+            }
+            let text = || format!("{role} {says}; `plinth status {name}` shows how far it is\n");
             context.print(&json!({"deployment": name, "role": role}), || vec![role.clone()], text)?;
         }
     }

@@ -4,8 +4,8 @@ use engine_core::id::JobId;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
     AddNodesRequest, ApplyRequest, Ask, AskRequest, CheckRequest, Document, ExecRequest, NodeKey, Page,
-    RedeployRequest, RevocationReason, RevokeRequest, RoleDetail, RoleView, Seen, StandRequest, Version,
-    WorkloadDetail, WorkloadView,
+    RedeployRequest, RevocationReason, RevokeRequest, RoleDetail, RoleView, RotationMove, RotationRequest, Seen,
+    StandRequest, Version, WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
     Applied, AuthorityView, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport,
@@ -156,6 +156,12 @@ impl Client {
 
     pub async fn rotate(&self, name: &str, role: &str) -> Result<(), ClientError> {
         self.http.post_empty(at!("deployments", name, "authorities", role, "rotations")).await
+    }
+
+    /// Asks something of an authority that goes over to another key.
+    pub async fn ask_rotation(&self, name: &str, role: &str, ask: RotationMove) -> Result<(), ClientError> {
+        let place = at!("deployments", name, "authorities", role, "asks");
+        self.http.post_for_nothing(place, &RotationRequest { ask }).await
     }
 
     pub async fn revoke(&self, serial: &str, reason: RevocationReason) -> Result<(), ClientError> {

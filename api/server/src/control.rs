@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
 pub use engine_core::request::Document;
-use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
+use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Stood};
 use tokio::sync::mpsc;
 
@@ -42,6 +42,8 @@ pub trait Control: Send + Sync + 'static {
     async fn revoke(&self, serial: &str, reason: RevocationReason, by: &str) -> Result<(), Refusal>;
     /// Begins to go over to another key of an authority.
     async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal>;
+    /// Asks something of an authority that goes over to another key.
+    async fn ask_rotation(&self, name: &str, role: &str, what: RotationMove, by: &str) -> Result<(), Refusal>;
     /// Runs a command on nodes, side by side; the receiver ends when it has ended on all of them.
     async fn exec(
         &self,

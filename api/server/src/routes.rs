@@ -63,6 +63,7 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(drift::residue))
         .routes(routes!(certificates::authorities))
         .routes(routes!(certificates::rotate))
+        .routes(routes!(certificates::ask))
         .routes(routes!(certificates::list))
         .routes(routes!(certificates::revoke))
         .routes(routes!(node_roles::why))

@@ -138,6 +138,26 @@ impl RevocationReason {
     }
 }
 
+/// What can be asked of an authority that goes over to another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotationMove {
+    /// It stays in its stage.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// The key before signs again, and the other one is retired.
+    Back,
+}
+
+/// Asks something of an authority that goes over to another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotationRequest {
+    /// What.
+    pub ask: RotationMove,
+}
+
 /// Asks for a certificate to be revoked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-pub use self::certificate::{AuthorityView, CertificateView};
+pub use self::certificate::{AuthorityView, CertificateView, RotationView, Stage};
 pub use self::dns::{RecordView, ZoneView};
 pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};
 use crate::diagnostic::Diagnostic;
@@ -232,6 +232,9 @@ pub struct StatusView {
     pub node_roles: Vec<NodeRoleView>,
     /// Its nodes.
     pub nodes: Vec<NodeView>,
+    /// Its authorities that go over to another key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<RotationView>,
     /// Number of the newest event that this view has seen.
     pub event: i64,
 }

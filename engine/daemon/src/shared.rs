@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) beside: Notify,
     /// Something is to be tried again, and it is written down when.
     pub(crate) again: Notify,
+    /// Some authority goes over to another key: what comes to rest may be what its next stage waits for.
+    pub(crate) rotating: AtomicBool,
     /// A job was put away, or is to be looked at earlier than its row said.
     pub(crate) put_away: Notify,
     /// Where this engine answers DNS questions.
@@ -81,6 +84,7 @@ impl Shared {
             revisions: Revisions::default(),
             beside: Notify::new(),
             again: Notify::new(),
+            rotating: AtomicBool::new(false),
             put_away: Notify::new(),
             dns,
             names,

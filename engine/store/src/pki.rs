@@ -159,7 +159,7 @@ pub async fn found(pool: &PgPool, of: Work, made: &Authority) -> Result<Option<A
 pub async fn end(pool: &PgPool, of: Work) -> Result<(), StoreError> {
     sqlx::query!(
         "with ended as (
-             update authority set state = 'gone', key = null where vertex_id = $1 and state <> 'gone'
+             update authority set state = 'gone', key = null, paused = false where vertex_id = $1 and state <> 'gone'
              returning authority_id)
          insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
          select clock_timestamp(), 'authority.ended', $2, $1, $3, 'engine', jsonb_build_object('authority', authority_id)

@@ -16,6 +16,7 @@ mod history;
 mod jobs;
 mod nodes;
 mod residue;
+mod rotations;
 mod status;
 mod timing;
 mod vertices;

@@ -1,7 +1,7 @@
 //! Arguments of `plinth ca` and `plinth cert`.
 
-use clap::Subcommand;
-use engine_core::request::RevocationReason;
+use clap::{Args, Subcommand};
+use engine_core::request::{RevocationReason, RotationMove};
 
 /// What can be done with authorities.
 #[derive(Debug, Subcommand)]
@@ -13,14 +13,45 @@ pub(crate) enum CaCommand {
     },
     /// Go over to another key: it is trusted beside the old one, then it signs, then the old one is retired.
     ///
-    /// Each stage begins when every node role below has absorbed the one before; `plinth ca list` names those that have not.
-    #[command(after_help = "Example:\n  plinth ca rotate blue etcd-ca")]
+    /// Each stage begins when every node role below has absorbed the one before, and their checks have passed since; `plinth
+    /// status` names those that are waited for. Until the old one is retired it can be held up, or taken back.
+    #[command(after_help = "Examples:\n  plinth ca rotate blue etcd-ca\n  plinth ca rotate blue etcd-ca --pause\n  \
+        plinth ca rotate blue etcd-ca --back   the old key signs again, and the new one is retired")]
     Rotate {
         /// The deployment.
         name: String,
         /// The deployment role of the authority.
         role: String,
+        #[command(flatten)]
+        ask: RotationAsk,
     },
+}
+
+/// What is asked of a rotation that has begun; without any of them one begins.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct RotationAsk {
+    /// Stay in the stage that it is in.
+    #[arg(long)]
+    pause: bool,
+    /// Go on.
+    #[arg(long)]
+    resume: bool,
+    /// Go back to the key before, by the same rules.
+    #[arg(long)]
+    back: bool,
+}
+
+impl RotationAsk {
+    /// Which of them, if any.
+    pub(crate) fn what(&self) -> Option<RotationMove> {
+        match self {
+            Self { pause: true, .. } => Some(RotationMove::Pause),
+            Self { resume: true, .. } => Some(RotationMove::Resume),
+            Self { back: true, .. } => Some(RotationMove::Back),
+            _ => None,
+        }
+    }
 }
 
 /// What can be done with certificates.

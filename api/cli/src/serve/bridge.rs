@@ -3,7 +3,7 @@
 use api_server::control::{Control, Document};
 use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
-use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
+use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Stood};
 use tokio::sync::mpsc;
 
@@ -71,6 +71,10 @@ impl Control for Bridge {
 
     async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {
         self.0.rotate(name, role, by).await
+    }
+
+    async fn ask_rotation(&self, name: &str, role: &str, what: RotationMove, by: &str) -> Result<(), Refusal> {
+        self.0.ask_rotation(name, role, what, by).await
     }
 
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {

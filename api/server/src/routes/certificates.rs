@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use engine_core::request::{Page, Problem, RevokeRequest};
+use engine_core::request::{Page, Problem, RevokeRequest, RotationRequest};
 use engine_core::view::{AuthorityView, CertificateView};
 use engine_store::read;
 
@@ -67,5 +67,22 @@ pub(crate) async fn rotate(
     By(by): By,
 ) -> Result<StatusCode, ApiError> {
     app.control.rotate(&name, &role, &by).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Asks something of an authority that goes over to another key: to stay in its stage, to go on, or to go back, until the key
+/// before is retired.
+#[utoipa::path(post, path = "/deployments/{name}/authorities/{role}/asks", request_body = RotationRequest, responses(
+    (status = 202),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,), ("role" = String, Path,)))]
+pub(crate) async fn ask(
+    State(app): State<App>,
+    Path((name, role)): Path<(String, String)>,
+    By(by): By,
+    Body(request): Body<RotationRequest>,
+) -> Result<StatusCode, ApiError> {
+    app.control.ask_rotation(&name, &role, request.ask, &by).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -2,7 +2,7 @@
 
 use api_client::{Client, Endpoint};
 use api_server::control::Document;
-use engine_core::request::{Ask, CheckRequest, ExecRequest, NodeKey, RevocationReason, Seen};
+use engine_core::request::{Ask, CheckRequest, ExecRequest, NodeKey, RevocationReason, RotationMove, Seen};
 use engine_core::state::State;
 use engine_core::view::{ExecEvent, Health};
 
@@ -112,6 +112,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     assert_eq!(client.stand_node("g-1", false).await.unwrap().beyond, [""; 0]);
     assert_eq!(client.lose_node("g-1").await.unwrap_err().code(), "node-unused");
     client.rotate("blue", "etcd-ca").await.unwrap();
+    client.ask_rotation("blue", "etcd-ca", RotationMove::Back).await.unwrap();
     let refused = client.revoke("4000", RevocationReason::Superseded).await.unwrap_err();
     assert_eq!(refused.code(), "unknown-certificate");
     assert_eq!(client.remove_node("g-1", true).await.unwrap_err().code(), "node-in-use");
@@ -145,6 +146,7 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     node g-1 in by ann
     lose node g-1 by ann
     rotate etcd-ca of blue by ann
+    Back the rotation of etcd-ca of blue by ann
     revoke 4000 for superseded by ann
     remove node g-1 by ann by force
     exec ["true"] on ["a", "b"] for 5 s

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use engine_core::graph::Graph;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
-use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
+use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen};
 use engine_core::testing::{Fixture, catalog};
 use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind, Stood};
 use engine_store::testing::Database;
@@ -154,6 +154,11 @@ impl Control for Recorder {
 
     async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {
         self.record(format!("rotate {role} of {name} by {by}"));
+        Ok(())
+    }
+
+    async fn ask_rotation(&self, name: &str, role: &str, what: RotationMove, by: &str) -> Result<(), Refusal> {
+        self.record(format!("{what:?} the rotation of {role} of {name} by {by}"));
         Ok(())
     }
 

@@ -54,7 +54,53 @@ pub struct AuthorityView {
     pub not_after: OffsetDateTime,
     /// In PEM.
     pub certificate: String,
-    /// Node roles that have not absorbed its last stage, ten at most: the next one waits for them.
+    /// What the next stage waits for, ten at most, while it is `introduced` or `retiring`: node roles (`NODE/ROLE`) that have
+    /// not absorbed this one, or whose checks have not passed since; or a person who holds it up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
+}
+
+/// How far an authority is in going over to another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Both are trusted, the one before signs.
+    Introduce,
+    /// Both are trusted, the other one signs.
+    Switch,
+    /// The one before is retired; some have still to hear of it.
+    Retire,
+}
+
+impl Stage {
+    /// As shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Introduce => "introduce",
+            Self::Switch => "switch",
+            Self::Retire => "retire",
+        }
+    }
+}
+
+/// An authority that goes over to another key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RotationView {
+    /// Its deployment role.
+    pub authority: String,
+    /// How far it is.
+    pub stage: Stage,
+    /// Generation of the key that it leaves.
+    pub from: i32,
+    /// Generation of the key that it goes over to; lower than the other one where it was taken back.
+    pub to: i32,
+    /// A person holds it up.
+    #[serde(default)]
+    pub paused: bool,
+    /// Everybody below has absorbed the stage; what is awaited are checks.
+    #[serde(default)]
+    pub absorbed: bool,
+    /// Node roles (`NODE/ROLE`) that have not absorbed the stage, or whose checks have not passed since, ten at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,
 }

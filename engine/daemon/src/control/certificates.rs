@@ -1,6 +1,7 @@
 //! What people do with certificates.
 
-use engine_core::request::RevocationReason;
+use engine_core::id::{DeploymentId, VertexId};
+use engine_core::request::{RevocationReason, RotationMove};
 use engine_core::view::{Refusal, RefusalKind};
 use engine_store::pki::{self, Revocation};
 use engine_store::rotation::{self, Begun};
@@ -32,22 +33,47 @@ impl Control {
     /// There is no such authority, it moves already, or its key can not be made.
     pub async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {
         let pool = &self.shared.pool;
-        let unknown = || {
-            let message = format!("deployment `{name}` has no authority `{role}`");
-            Refusal::new(RefusalKind::NotFound, "unknown-authority", message)
-        };
-        let found = rotation::find(pool, name, role).await.map_err(store)?.ok_or_else(unknown)?;
-        let before = pki::of_vertex(pool, found.1).await.map_err(store)?.ok_or_else(unknown)?;
-        let made = successor(&self.shared, &before)
+        let found = self.authority(name, role).await?;
+        let before = pki::of_vertex(pool, found.1).await.map_err(store)?.ok_or_else(|| unknown(name, role))?;
+        let generation = rotation::next_generation(pool, found.1).await.map_err(store)?;
+        let made = successor(&self.shared, &before, generation)
             .map_err(|error| Refusal::new(RefusalKind::Conflict, error.code(), error.to_string()))?;
-        let refused = |message: String| Err(Refusal::new(RefusalKind::Conflict, "authority-moves", message));
-        match rotation::introduce(pool, found, &made, by, &self.shared.revisions).await.map_err(store)? {
+        let begun = rotation::introduce(pool, found, &made, by, &self.shared.revisions).await.map_err(store)?;
+        self.begun(role, begun)
+    }
+
+    /// Holds up an authority that goes over to another key, lets it go on, or takes it back.
+    ///
+    /// # Errors
+    /// There is no such authority, or it does not go over to another key.
+    pub async fn ask_rotation(&self, name: &str, role: &str, what: RotationMove, by: &str) -> Result<(), Refusal> {
+        let found = self.authority(name, role).await?;
+        let asked = rotation::ask(&self.shared.pool, found, what, by, &self.shared.revisions).await.map_err(store)?;
+        self.begun(role, asked)
+    }
+
+    async fn authority(&self, name: &str, role: &str) -> Result<(DeploymentId, VertexId), Refusal> {
+        let found = rotation::find(&self.shared.pool, name, role).await.map_err(store)?;
+        found.ok_or_else(|| unknown(name, role))
+    }
+
+    fn begun(&self, role: &str, begun: Begun) -> Result<(), Refusal> {
+        let refused = |code: &str, message: String| Err(Refusal::new(RefusalKind::Conflict, code, message));
+        match begun {
             Begun::Done => {
                 self.shared.again.notify_one();
                 Ok(())
             }
-            Begun::Moving => refused(format!("`{role}` goes over to another key already")),
-            Begun::NotAtRest => refused(format!("`{role}` runs or waits at the moment")),
+            Begun::Moving => refused("authority-moves", format!("`{role}` goes over to another key already")),
+            Begun::NotAtRest => refused("authority-moves", format!("`{role}` runs or waits at the moment")),
+            Begun::Resting => {
+                refused("authority-rests", format!("`{role}` does not go over to another key, or has done so"))
+            }
         }
     }
+}
+
+fn unknown(name: &str, role: &str) -> Refusal {
+    let message = format!("deployment `{name}` has no authority `{role}`");
+    Refusal::new(RefusalKind::NotFound, "unknown-authority", message)
 }

@@ -79,7 +79,7 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     }
     let kept = match there {
         Some(there) => there,
-        None => match make(work, &wanted.form, &founded_as) {
+        None => match make(shared, &wanted.form, &founded_as, 1) {
             Ok(made) => match pki::found(&shared.pool, of(work), &made).await? {
                 Some(kept) => kept,
                 None => return Ok(Did::failed("authority-unknown", "the authority is gone again".to_owned())),
@@ -122,18 +122,14 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     Ok(Did::Told(object(outputs)))
 }
 
-fn make(work: &Work<'_>, wanted: &Form, founded_as: &Value) -> Result<Authority, PkiError> {
-    generation(work.shared, wanted, founded_as, 1)
-}
-
-/// The next generation of an authority that there is.
-pub(crate) fn successor(shared: &Shared, before: &Authority) -> Result<Authority, PkiError> {
+/// Another generation of an authority that there is.
+pub(crate) fn successor(shared: &Shared, before: &Authority, generation: i32) -> Result<Authority, PkiError> {
     let unreadable = |error: serde_json::Error| PkiError::Unreadable { what: "authority", reason: error.to_string() };
     let form: Form = serde_json::from_value(before.founded_as.clone()).map_err(unreadable)?;
-    generation(shared, &form, &before.founded_as, before.generation + 1)
+    make(shared, &form, &before.founded_as, generation)
 }
 
-fn generation(shared: &Shared, form: &Form, founded_as: &Value, generation: i32) -> Result<Authority, PkiError> {
+fn make(shared: &Shared, form: &Form, founded_as: &Value, generation: i32) -> Result<Authority, PkiError> {
     let founding = Founding {
         common_name: &form.common_name,
         serial: Serial::of(rand::random()),
