@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use engine_store::{StoreError, renewal, retry, rotation};
+use engine_store::{StoreError, pki, renewal, retry, rotation};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,7 @@ async fn round(shared: &Shared) -> Result<Duration, StoreError> {
     for deployment in renewal::due(&shared.pool, now).await? {
         renewal::renew(&shared.pool, deployment, now, &shared.revisions).await?;
     }
+    pki::tell_of_ends(&shared.pool, now).await?;
     let advanced = rotation::advance(&shared.pool, &shared.revisions).await?;
     shared.rotating.store(advanced.moving, Ordering::Relaxed);
     if advanced.asked {

@@ -8,6 +8,7 @@ mod imports;
 mod narrow;
 mod planning;
 mod redeploy;
+mod signing;
 
 use std::sync::Arc;
 

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::dns::Names;
+use crate::signing::Signing;
 use crate::{Config, ConfigError};
 
 /// Roles that are kept at hand.
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) dns: Vec<String>,
     /// Records on their way to the database.
     pub(crate) names: Names,
+    /// Certificates that people ask for.
+    pub(crate) signing: Signing,
     /// Counts hints; every loop that looks for work watches it.
     pub(crate) hints: watch::Sender<u64>,
     engine: RwLock<EngineId>,
@@ -58,8 +61,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// `dns`: where questions are answered; `names`: to whoever writes records.
-    pub(crate) async fn new(config: Config, dns: Vec<String>, names: Names) -> Result<Self, ConfigError> {
+    /// `dns`: where questions are answered; `names` and `signing`: to whoever writes records and certificates.
+    pub(crate) async fn new(
+        config: Config,
+        dns: Vec<String>,
+        names: Names,
+        signing: Signing,
+    ) -> Result<Self, ConfigError> {
         let folder = |source| ConfigError::Folder { path: config.data.clone(), source };
         std::fs::create_dir_all(config.data.join("keys")).map_err(folder)?;
         let sealer = if config.seals_nothing {
@@ -88,6 +96,7 @@ impl Shared {
             put_away: Notify::new(),
             dns,
             names,
+            signing,
             hints: watch::Sender::new(0),
             engine: RwLock::new(EngineId(Uuid::now_v7())),
             roles: Mutex::default(),

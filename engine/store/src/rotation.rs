@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use engine_core::graph::{Graph, RoleName};
 use engine_core::id::{DeploymentId, VertexId};
-use engine_core::request::RotationMove;
+use engine_core::request::{RevocationReason, RotationMove};
 use engine_core::settle::Turn;
 use serde_json::json;
 use sqlx::PgPool;
@@ -34,6 +34,8 @@ pub enum Begun {
     Moving,
     /// The authority does not go over to another key, or the old one is retired already.
     Resting,
+    /// The key before is revoked: there is no way but forward.
+    Revoked,
     /// The authority runs, waits or leaves at the moment.
     NotAtRest,
 }
@@ -65,11 +67,12 @@ pub async fn next_generation(pool: &PgPool, vertex: VertexId) -> Result<i32, Sto
 }
 
 /// Begins: the next generation, made and sealed by the caller, is trusted from now on. If we die before the end, nothing has
-/// happened.
+/// happened. `revoked`: the key before is not to be relied upon; a rotation that has just begun then has no way back.
 pub async fn introduce(
     pool: &PgPool,
     (deployment, vertex): (DeploymentId, VertexId),
     made: &Authority,
+    revoked: Option<RevocationReason>,
     by: &str,
     known: &Revisions,
 ) -> Result<Begun, StoreError> {
@@ -84,8 +87,19 @@ pub async fn introduce(
     .await
     .map_err(&failed)?;
     if newest.live != 1 || newest.generation + 1 != made.generation {
-        locked.roll_back().await?;
-        return Ok(Begun::Moving);
+        let is_introduced = locked.states(vertex).await? == ["active", "introduced"];
+        return match revoked.filter(|_| is_introduced) {
+            Some(reason) => {
+                locked.revoke(vertex, reason, by).await?;
+                locked.notify(EVENTS).await?;
+                locked.commit().await?;
+                Ok(Begun::Done)
+            }
+            None => {
+                locked.roll_back().await?;
+                Ok(Begun::Moving)
+            }
+        };
     }
     let change = locked.next_change().await?;
     if !locked.again(vertex, change, by, known).await? {
@@ -110,6 +124,9 @@ pub async fn introduce(
     .await
     .map_err(&failed)?;
     locked.told(vertex, "authority.introduced", by).await?;
+    if let Some(reason) = revoked {
+        locked.revoke(vertex, reason, by).await?;
+    }
     locked.commit().await?;
     Ok(Begun::Done)
 }
@@ -124,6 +141,7 @@ pub async fn ask(
 ) -> Result<Begun, StoreError> {
     let Some(mut locked) = pass::lock(pool, deployment).await? else { return Ok(Begun::NotAtRest) };
     let done = match what {
+        _ if locked.is_revoked(vertex).await? => Begun::Revoked,
         RotationMove::Pause => locked.hold(vertex, true, by).await?,
         RotationMove::Resume => locked.hold(vertex, false, by).await?,
         RotationMove::Back => locked.back(vertex, by, known).await?,
@@ -173,14 +191,8 @@ impl Locked {
     /// Before it signs the new key is simply not trusted any more: nobody has anything of it. While both do, the old one signs
     /// again, and the new one is retired when everybody has heard.
     async fn back(&mut self, vertex: VertexId, by: &str, known: &Revisions) -> Result<Begun, StoreError> {
-        let rows = sqlx::query!(
-            "select generation, state from authority where vertex_id = $1 and state <> 'gone' order by generation",
-            vertex.0
-        )
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(doing("looking at a rotation"))?;
-        let states: Vec<&str> = rows.iter().map(|row| row.state.as_str()).collect();
+        let states = self.states(vertex).await?;
+        let states: Vec<&str> = states.iter().map(String::as_str).collect();
         let introduced = match states.as_slice() {
             ["active", "introduced"] => true,
             ["retiring", "active"] => false,
@@ -198,6 +210,45 @@ impl Locked {
         }
         self.told(vertex, "authority.taken-back", by).await?;
         Ok(Begun::Done)
+    }
+
+    /// States of all generations that are trusted, oldest first.
+    async fn states(&mut self, vertex: VertexId) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar!(
+            "select state from authority where vertex_id = $1 and state <> 'gone' order by generation",
+            vertex.0
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(doing("looking at a rotation"))
+    }
+
+    async fn is_revoked(&mut self, vertex: VertexId) -> Result<bool, StoreError> {
+        sqlx::query_scalar!(
+            r#"select exists (select from authority where vertex_id = $1 and state <> 'gone' and revoked_at is not null) as "is!""#,
+            vertex.0
+        )
+        .fetch_one(&mut *self.tx)
+        .await
+        .map_err(doing("looking at a rotation"))
+    }
+
+    /// The key that signs is not to be relied upon. One row, however much it has signed.
+    async fn revoke(&mut self, vertex: VertexId, reason: RevocationReason, by: &str) -> Result<(), StoreError> {
+        sqlx::query!(
+            "update authority set revoked_at = now(), reason = $2
+             where vertex_id = $1 and state = 'active' and revoked_at is null",
+            vertex.0,
+            reason.as_str()
+        )
+        .execute(&mut *self.tx)
+        .await
+        .map_err(doing("revoking an authority"))?;
+        sqlx::query!("update authority set paused = false where vertex_id = $1 and state = 'introduced'", vertex.0)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(doing("revoking an authority"))?;
+        self.told(vertex, "authority.revoked", by).await
     }
 
     /// Lets an authority run again. `false`: it is not at rest.

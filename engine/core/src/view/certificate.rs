@@ -9,10 +9,11 @@ use uuid::Uuid;
 pub struct CertificateView {
     /// Its serial number, in hexadecimal digits.
     pub serial: String,
-    /// The node that it is for.
+    /// The node that it is for, or whoever else.
     pub node: String,
-    /// The deployment role that had it signed.
-    pub role: String,
+    /// The deployment role that had it signed; none where somebody asked over the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// The deployment role of the authority.
     pub authority: String,
     /// DNS names and addresses.
@@ -54,10 +55,37 @@ pub struct AuthorityView {
     pub not_after: OffsetDateTime,
     /// In PEM.
     pub certificate: String,
+    /// How many certificates it has signed.
+    pub issued: i64,
+    /// Where the parts of its list of what was revoked can be had, from part 0 on, to be followed by `/PART.crl`; certificates
+    /// name it.
+    pub lists: String,
+    /// How many parts there are.
+    pub parts: i32,
+    /// Since when its key is not to be relied upon.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<OffsetDateTime>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// What the next stage waits for, ten at most, while it is `introduced` or `retiring`: node roles (`NODE/ROLE`) that have
     /// not absorbed this one, or whose checks have not passed since; or a person who holds it up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,
+}
+
+/// What nodes of a deployment hold: the newest certificate of each node role that has one signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CertificatesView {
+    /// In force.
+    pub in_force: i64,
+    /// In force, and not renewed although the time for that has come.
+    pub overdue: i64,
+    /// Ended or revoked, and no other one stands in its place.
+    pub ended: i64,
+    /// The next end of one in force.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub next_end: Option<OffsetDateTime>,
 }
 
 /// How far an authority is in going over to another key.

@@ -4,6 +4,7 @@ use engine_core::id::{DeploymentId, VertexId};
 use engine_core::request::{RevocationReason, RotationMove};
 use engine_core::view::{Refusal, RefusalKind};
 use engine_store::pki::{self, Revocation};
+use engine_store::renewal::{self, Renewed};
 use engine_store::rotation::{self, Begun};
 
 use super::{Control, store};
@@ -20,9 +21,24 @@ impl Control {
                 self.shared.again.notify_one();
                 Ok(())
             }
-            Revocation::Unknown => {
-                let message = format!("there is no certificate with the serial number `{serial}`");
-                Err(Refusal::new(RefusalKind::NotFound, "unknown-certificate", message))
+            Revocation::Unknown => Err(unknown_certificate(serial)),
+        }
+    }
+
+    /// Lets whoever had a certificate signed have another one signed.
+    ///
+    /// # Errors
+    /// There is no such certificate, nobody of a deployment holds it, or who does runs, waits or leaves.
+    pub async fn renew(&self, serial: &str, by: &str) -> Result<(), Refusal> {
+        let refused = |code: &str, message: String| Err(Refusal::new(RefusalKind::Conflict, code, message));
+        match renewal::renew_one(&self.shared.pool, serial, by, &self.shared.revisions).await.map_err(store)? {
+            Renewed::Done => Ok(()),
+            Renewed::Unknown => Err(unknown_certificate(serial)),
+            Renewed::Unheld => {
+                refused("certificate-unheld", format!("no node role of a deployment holds the certificate `{serial}`"))
+            }
+            Renewed::NotAtRest => {
+                refused("certificate-moves", format!("who holds the certificate `{serial}` runs, waits or leaves"))
             }
         }
     }
@@ -32,13 +48,38 @@ impl Control {
     /// # Errors
     /// There is no such authority, it moves already, or its key can not be made.
     pub async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {
+        self.introduce(name, role, None, by).await
+    }
+
+    /// The key of an authority is not to be relied upon: it goes over to another one, with no way back.
+    ///
+    /// # Errors
+    /// There is no such authority, it moves already, or its key can not be made.
+    pub async fn revoke_authority(
+        &self,
+        name: &str,
+        role: &str,
+        reason: RevocationReason,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        self.introduce(name, role, Some(reason), by).await
+    }
+
+    async fn introduce(
+        &self,
+        name: &str,
+        role: &str,
+        revoked: Option<RevocationReason>,
+        by: &str,
+    ) -> Result<(), Refusal> {
         let pool = &self.shared.pool;
         let found = self.authority(name, role).await?;
         let before = pki::of_vertex(pool, found.1).await.map_err(store)?.ok_or_else(|| unknown(name, role))?;
         let generation = rotation::next_generation(pool, found.1).await.map_err(store)?;
         let made = successor(&self.shared, &before, generation)
             .map_err(|error| Refusal::new(RefusalKind::Conflict, error.code(), error.to_string()))?;
-        let begun = rotation::introduce(pool, found, &made, by, &self.shared.revisions).await.map_err(store)?;
+        let begun =
+            rotation::introduce(pool, found, &made, revoked, by, &self.shared.revisions).await.map_err(store)?;
         self.begun(role, begun)
     }
 
@@ -66,6 +107,10 @@ impl Control {
             }
             Begun::Moving => refused("authority-moves", format!("`{role}` goes over to another key already")),
             Begun::NotAtRest => refused("authority-moves", format!("`{role}` runs or waits at the moment")),
+            Begun::Revoked => refused(
+                "authority-revoked",
+                format!("the key that `{role}` leaves is revoked: there is no way but forward"),
+            ),
             Begun::Resting => {
                 refused("authority-rests", format!("`{role}` does not go over to another key, or has done so"))
             }
@@ -73,7 +118,12 @@ impl Control {
     }
 }
 
-fn unknown(name: &str, role: &str) -> Refusal {
+fn unknown_certificate(serial: &str) -> Refusal {
+    let message = format!("there is no certificate with the serial number `{serial}`");
+    Refusal::new(RefusalKind::NotFound, "unknown-certificate", message)
+}
+
+pub(super) fn unknown(name: &str, role: &str) -> Refusal {
     let message = format!("deployment `{name}` has no authority `{role}`");
     Refusal::new(RefusalKind::NotFound, "unknown-authority", message)
 }

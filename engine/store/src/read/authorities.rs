@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use super::rotations::{Of, rotations};
 use super::{failed, moment};
 use crate::StoreError;
+use crate::pki::part;
 
 /// The authorities of a deployment that are trusted, by role and generation.
 pub async fn authorities(pool: &PgPool, name: &str) -> Result<Option<Vec<AuthorityView>>, StoreError> {
@@ -17,7 +18,7 @@ pub async fn authorities(pool: &PgPool, name: &str) -> Result<Option<Vec<Authori
             .map_err(failed("looking for a deployment"))?;
     let Some(known) = known else { return Ok(None) };
     let rows = sqlx::query!(
-        "select a.authority_id, v.role, a.generation, a.state, a.certificate, a.not_after
+        "select a.authority_id, v.role, a.generation, a.state, a.certificate, a.not_after, a.issued, a.revoked_at, a.reason
          from authority a join vertex v using (vertex_id)
          where a.deployment_id = $1 and a.state <> 'gone' order by v.role, a.generation",
         known.deployment_id
@@ -41,6 +42,11 @@ pub async fn authorities(pool: &PgPool, name: &str) -> Result<Option<Vec<Authori
         state: row.state,
         not_after: row.not_after,
         certificate: row.certificate,
+        issued: row.issued,
+        lists: engine_core::identity::lists(name, &row.authority_id.to_string()),
+        parts: part(row.issued) + 1,
+        revoked_at: row.revoked_at,
+        reason: row.reason,
     });
     Ok(Some(all.collect()))
 }
