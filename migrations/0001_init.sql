@@ -378,16 +378,28 @@ create table authority (
                   constraint authority_state check (state in ('introduced', 'active', 'retiring', 'gone')),
     -- The change by which it came into this state.
     change        bigint not null,
+    -- A person wants no other stage for now.
+    paused        boolean not null default false,
+    -- Since when everybody below has absorbed this stage: checks that began later prove it.
+    absorbed_at   timestamptz,
     -- What it was asked to be.
     founded_as    jsonb not null,
     certificate   text not null,
     -- PKCS #8, sealed.
     key           bytea,
     not_after     timestamptz not null,
+    -- How many certificates it has signed.
+    issued        bigint not null default 0,
+    -- Its key is not to be relied upon: what it signed counts as revoked since then, and it goes over to another key that can
+    -- not be held up or taken back.
+    revoked_at    timestamptz,
+    reason        text,
     job_id        uuid not null,
     made_at       timestamptz not null,
+    constraint authority_revoked_for_a_reason check ((revoked_at is null) = (reason is null)),
     constraint authority_generation_taken unique (vertex_id, generation),
-    constraint authority_has_key_until_gone check ((state = 'gone') = (key is null))
+    constraint authority_has_key_until_gone check ((state = 'gone') = (key is null)),
+    constraint authority_paused_while_it_moves check (not paused or state in ('introduced', 'retiring'))
 );
 create unique index authority_one_signs on authority (vertex_id) where state = 'active';
 create index authority_moving on authority (deployment_id) where state in ('introduced', 'retiring');
@@ -398,7 +410,11 @@ create table certificate (
     -- In hexadecimal digits.
     serial       text primary key,
     authority_id uuid not null references authority on delete cascade,
-    vertex_id    uuid not null,
+    -- Both null where somebody asked for it over the API.
+    vertex_id    uuid,
+    -- A job signs once, however often it is followed from its beginning.
+    job_id       uuid constraint certificate_once_per_job unique,
+    -- The node, or whoever else it is for.
     node         text not null,
     -- Of the subject, as text: DNS names and addresses.
     names        jsonb not null,
@@ -407,19 +423,35 @@ create table certificate (
     not_before   timestamptz not null,
     not_after    timestamptz not null,
     renew_at     timestamptz not null,
-    -- A job signs once, however often it is followed from its beginning.
-    job_id       uuid not null constraint certificate_once_per_job unique,
     issued_at    timestamptz not null,
+    -- Which list of its authority has it when it is revoked.
+    part         integer not null,
     revoked_at   timestamptz,
     reason       text,
-    -- When a list of its authority first had it.
+    -- When a list of its authority for nodes first had it.
     listed_at    timestamptz,
-    constraint certificate_revoked_for_a_reason check ((revoked_at is null) = (reason is null))
+    -- When it was told that it ends soon, or that another one stands in its place.
+    told_at      timestamptz,
+    constraint certificate_revoked_for_a_reason check ((revoked_at is null) = (reason is null)),
+    constraint certificate_of_a_job_has_a_vertex check ((job_id is null) = (vertex_id is null))
 );
 create index certificate_of_authority on certificate (authority_id, issued_at);
 create index certificate_unlisted on certificate (authority_id) where revoked_at is not null and listed_at is null;
-create index certificate_revoked on certificate (authority_id, not_after) where revoked_at is not null;
-create index certificate_of_vertex on certificate (vertex_id) where revoked_at is null;
+create index certificate_revoked on certificate (authority_id, part, revoked_at) where revoked_at is not null;
+create index certificate_of_vertex on certificate (vertex_id, not_after) where vertex_id is not null;
+create index certificate_untold on certificate (renew_at) where vertex_id is not null and told_at is null and revoked_at is null;
+
+-- Lists of what was revoked, cut into parts, as they were last signed.
+create table revocation_list (
+    authority_id uuid not null references authority on delete cascade,
+    part         integer not null,
+    -- In DER.
+    body         bytea not null,
+    -- How many revocations of its part it knew, ended ones included.
+    known        bigint not null,
+    renew_at     timestamptz not null,
+    primary key (authority_id, part)
+);
 
 -- Names that engines answer for.
 create table zone (

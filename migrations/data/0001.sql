@@ -40,11 +40,14 @@ insert into event (at, kind, deployment_id, node_id, vertex_id, job_id, principa
     ('2026-01-01T10:00:03Z', 'claimed', '00000000-0000-7000-8000-000000000002', '00000000-0000-7000-8000-000000000004',
      '00000000-0000-7000-8000-000000000005', '00000000-0000-7000-8000-000000000006', 'engine', '{}');
 insert into seal values ('0011223344556677', '\x01', '2026-01-01T10:00:00Z');
-insert into authority values
+insert into authority (authority_id, deployment_id, vertex_id, generation, state, change, founded_as, certificate, key, not_after,
+                       job_id, made_at) values
     ('00000000-0000-7000-8000-000000000008', '00000000-0000-7000-8000-000000000002',
      '00000000-0000-7000-8000-000000000009', 1, 'active', 1, '{"common_name": "blue"}', 'PEM', '\x01', '2036-01-01T10:00:00Z',
      '00000000-0000-7000-8000-00000000000a', '2026-01-01T10:00:00Z');
-insert into certificate values
+insert into certificate (serial, authority_id, vertex_id, node, names, usages, body, not_before, not_after, renew_at, job_id,
+                         issued_at, part) values
     ('4000', '00000000-0000-7000-8000-000000000008', '00000000-0000-7000-8000-00000000000b', 'blue-greeters-1',
      '["10.0.0.1"]', '["server"]', 'PEM', '2026-01-01T10:00:00Z', '2026-02-01T10:00:00Z', '2026-01-21T10:00:00Z',
-     '00000000-0000-7000-8000-00000000000c', '2026-01-01T10:00:01Z', null, null, null);
+     '00000000-0000-7000-8000-00000000000c', '2026-01-01T10:00:01Z', 0);
+insert into revocation_list values ('00000000-0000-7000-8000-000000000008', 0, '\x30', 0, '2026-01-03T10:00:00Z');

@@ -7,6 +7,7 @@ mod site;
 mod sshd;
 mod support;
 
+mod certificates;
 mod converge;
 mod database;
 mod dns;
@@ -23,8 +24,10 @@ mod redeploy;
 mod retry;
 mod roles;
 mod rollout;
+mod rotation;
 mod second_day;
 mod secrets;
 mod standing;
 mod takeover;
 mod waiting;
+mod writer;

@@ -16,7 +16,7 @@ use crate::site::Site;
 use crate::support::{World, find};
 
 /// A service with a certificate, and its own authority.
-const WEB: [(&str, &str); 3] = [
+pub(crate) const WEB: [(&str, &str); 3] = [
     (
         "roles/web-ca/role.yaml",
         "role: web-ca\nversion: 1.0.0\nabout: The authority of the service.\nis: certificate-authority\nwith: {common_name: web}\n",
@@ -38,7 +38,7 @@ const WEB: [(&str, &str); 3] = [
 ];
 
 /// What a node asks for: a request in PEM.
-fn request(subject: &str, names: &[&str]) -> String {
+pub(crate) fn request(subject: &str, names: &[&str]) -> String {
     let key = KeyPair::generate().expect("a key");
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut params = CertificateParams::new(names).expect("names");
@@ -48,7 +48,7 @@ fn request(subject: &str, names: &[&str]) -> String {
 }
 
 /// The service on one simulated node, whose request is this.
-fn web(lifetime: &str, csr: &str) -> String {
+pub(crate) fn web(lifetime: &str, csr: &str) -> String {
     let digest = format!("sha256:{}", "0".repeat(64));
     let files = json!({"key": "/k", "cert": "/c", "ca": "/a", "fingerprint": digest, "not_after": "2027-01-01T00:00:00Z",
                        "trust_generation": 1});
@@ -62,7 +62,7 @@ fn web(lifetime: &str, csr: &str) -> String {
     )
 }
 
-const NAMES: [&str; 2] = ["blue-all-1.blue.plinth.internal", "10.9.8.7"];
+pub(crate) const NAMES: [&str; 2] = ["blue-all-1.blue.plinth.internal", "10.9.8.7"];
 
 /// The applies of a node role that succeeded, oldest first.
 async fn applies(world: &World, status: &StatusView, of: &str) -> Vec<JobView> {
@@ -73,7 +73,7 @@ async fn applies(world: &World, status: &StatusView, of: &str) -> Vec<JobView> {
 }
 
 /// What the applies of the leaf signed.
-async fn signed(world: &World, status: &StatusView) -> Vec<Certificate> {
+pub(crate) async fn signed(world: &World, status: &StatusView) -> Vec<Certificate> {
     let mut all = Vec::new();
     for job in applies(world, status, "blue-all-1/web-tls-leaf").await {
         all.extend(pki::signed_by(world.database.pool(), job.id).await.expect("readable"));
@@ -82,7 +82,7 @@ async fn signed(world: &World, status: &StatusView) -> Vec<Certificate> {
 }
 
 /// What openssl says of a certificate, given on its input.
-fn openssl(words: &[&str], input: &str) -> String {
+pub(crate) fn openssl(words: &[&str], input: &str) -> String {
     let mut child = Command::new("openssl")
         .args(words)
         .stdin(Stdio::piped())
@@ -186,7 +186,7 @@ async fn a_certificate_is_renewed_at_two_thirds_of_its_life_also_by_another_engi
 }
 
 /// Generation, state and what is waited for, of each that is trusted.
-async fn authorities(world: &World) -> Vec<(i32, String, Vec<String>)> {
+pub(crate) async fn authorities(world: &World) -> Vec<(i32, String, Vec<String>)> {
     let all = read::authorities(world.database.pool(), "blue").await.expect("readable").expect("a deployment");
     all.into_iter().map(|one| (one.generation, one.state, one.waits_for)).collect()
 }

@@ -1,7 +1,9 @@
 //! `plinth ca` and `plinth cert`.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use engine_core::request::RotationMove;
 use engine_core::view::{AuthorityView, CertificateView};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -12,7 +14,7 @@ use crate::table;
 
 const CERTIFICATES: [&str; 7] = ["SERIAL", "NODE", "ROLE", "SIGNED BY", "USAGES", "ENDS", "STATE"];
 
-/// Lists, or rotates.
+/// Lists, shows, rotates or revokes.
 pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<ExitCode, CliError> {
     match command {
         CaCommand::List { name } => {
@@ -20,23 +22,83 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<ExitCode
             let names = || all.iter().map(|one| format!("{}.{}", one.role, one.generation)).collect();
             context.print(&all, names, || authorities(&all))?;
         }
-        CaCommand::Rotate { name, role } => {
-            context.client.rotate(&name, &role).await?;
-            let text = || format!("{role} goes over to another key; `plinth ca list {name}` shows how far it is\n");
+        CaCommand::Show { name, role } => {
+            let mut all = context.client.authorities(&name).await?;
+            all.retain(|one| one.role == role);
+            if all.is_empty() {
+                return Err(CliError::NoAuthority { name, role });
+            }
+            let names = || all.iter().map(|one| format!("{}.{}", one.role, one.generation)).collect();
+            context.print(&all, names, || all.iter().map(authority).collect())?;
+        }
+        CaCommand::Revoke { name, role, reason } => {
+            context.client.revoke_authority(&name, &role, reason).await?;
+            let text = || format!("{role} goes over to another key; `plinth status {name}` shows how far it is\n");
+            let done = json!({"deployment": name, "role": role, "reason": reason});
+            context.print(&done, || vec![role.clone()], text)?;
+        }
+        CaCommand::Rotate { name, role, ask } => {
+            let says = match ask.what() {
+                None => "goes over to another key",
+                Some(RotationMove::Pause) => "stays in its stage until it is resumed",
+                Some(RotationMove::Resume) => "goes on",
+                Some(RotationMove::Back) => "goes back to the key before",
+            };
+            match ask.what() {
+                None => context.client.rotate(&name, &role).await?,
+                Some(what) => context.client.ask_rotation(&name, &role, what).await?,
+            }
+            let text = || format!("{role} {says}; `plinth status {name}` shows how far it is\n");
             context.print(&json!({"deployment": name, "role": role}), || vec![role.clone()], text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Seconds are enough.
+fn moment(time: OffsetDateTime) -> String {
+    time.to_string().split('.').next().unwrap_or_default().to_owned()
+}
+
+fn authority(one: &AuthorityView) -> String {
+    let mut text = format!("{}, key {}: {}, ends {}\n", one.role, one.generation, one.state, moment(one.not_after));
+    if let Some(reason) = &one.reason {
+        let _ = writeln!(text, "revoked: {reason}");
+    }
+    if !one.waits_for.is_empty() {
+        let _ = writeln!(text, "waits for {}", one.waits_for.join(", "));
+    }
+    let _ = writeln!(
+        text,
+        "{} signed; lists of what was revoked: {}/0.crl to {}.crl",
+        one.issued,
+        one.lists,
+        one.parts - 1
+    );
+    text + &one.certificate
+}
+
+fn certificate(one: &CertificateView) -> String {
+    let state = one.reason.as_ref().map(|reason| format!(", revoked: {reason}")).unwrap_or_default();
+    let (names, usages) = (one.names.join(", "), one.usages.join(", "));
+    format!(
+        "{} for {}{state}\nnames {names}\nusages {usages}\nsigned by {}, holds from {} to {}\n{}",
+        one.serial,
+        one.node,
+        one.authority,
+        moment(one.not_before),
+        moment(one.not_after),
+        one.certificate
+    )
+}
+
 fn authorities(all: &[AuthorityView]) -> String {
     let row = |one: &AuthorityView| {
-        let ends = one.not_after.to_string();
         let cells = [
             one.role.clone(),
             one.generation.to_string(),
             one.state.clone(),
-            ends.split('.').next().unwrap_or_default().to_owned(),
+            moment(one.not_after),
             one.waits_for.join(", "),
         ];
         cells.into_iter().map(Into::into).collect()
@@ -44,12 +106,21 @@ fn authorities(all: &[AuthorityView]) -> String {
     table::table(&["AUTHORITY", "GENERATION", "STATE", "ENDS", "WAITS FOR"], all.iter().map(row).collect())
 }
 
-/// Lists, or revokes.
+/// Lists, shows, renews or revokes.
 pub(crate) async fn cert(context: &Context, command: CertCommand) -> Result<ExitCode, CliError> {
     match command {
         CertCommand::List { name } => {
             let all = context.client.certificates(&name).await?;
             context.print(&all, || all.iter().map(|one| one.serial.clone()).collect(), || text(&all))?;
+        }
+        CertCommand::Show { serial } => {
+            let one = context.client.certificate(&serial).await?;
+            context.print(&one, || vec![serial.clone()], || certificate(&one))?;
+        }
+        CertCommand::Renew { serial } => {
+            context.client.renew(&serial).await?;
+            let text = || format!("another one is signed in place of {serial}\n");
+            context.print(&json!({"serial": serial}), || vec![serial.clone()], text)?;
         }
         CertCommand::Revoke { serial, reason } => {
             context.client.revoke(&serial, reason).await?;
@@ -68,14 +139,13 @@ fn text(all: &[CertificateView]) -> String {
             (None, true) => "renewal is due".to_owned(),
             (None, false) => "in force".to_owned(),
         };
-        let ends = one.not_after.to_string();
         let cells = [
             one.serial.clone(),
             one.node.clone(),
-            one.role.clone(),
+            one.role.clone().unwrap_or_else(|| "-".to_owned()),
             one.authority.clone(),
             one.usages.join(", "),
-            ends.split('.').next().unwrap_or_default().to_owned(),
+            moment(one.not_after),
             state,
         ];
         cells.into_iter().map(Into::into).collect()

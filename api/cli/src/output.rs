@@ -37,6 +37,8 @@ pub(crate) enum CliError {
     NoSecret { deployment: String, secret: String, known: String },
     #[error("[not-scalable] cannot change how many nodes group `{group}` of {name} has: {why}")]
     NotScalable { name: String, group: String, why: String },
+    #[error("[unknown-authority] deployment `{name}` has no authority `{role}`")]
+    NoAuthority { name: String, role: String },
     #[error("[not-confirmed] nothing was changed: {0}")]
     NotConfirmed(&'static str),
     #[error("[plan-refused] nothing was changed: the plan has problems")]
@@ -73,7 +75,7 @@ impl CliError {
     pub(crate) fn exit(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::BadName { .. } => 2,
-            Self::NoSuchPath { .. } => 3,
+            Self::NoSuchPath { .. } | Self::NoAuthority { .. } => 3,
             Self::Exists { .. } => 4,
             Self::Timeout { .. } => 5,
             Self::Engine(ClientError::NoToken { .. }) => 6,

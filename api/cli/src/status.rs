@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use api_client::Events;
 use engine_core::state::Goal;
-use engine_core::view::{Health, NodeRoleView, StatusView};
+use engine_core::view::{CertificatesView, Health, NodeRoleView, RotationView, StatusView};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -232,6 +232,11 @@ impl View {
             order.push(key.clone());
             now.insert(key, line);
         };
+        for row in &status.rotations {
+            let held = if row.paused { ", held up" } else { "" };
+            let line = format!("{} from key {} to {}: {}{held}", row.authority, row.from, row.to, row.stage.as_str());
+            add(format!("rotation {}", row.authority), line);
+        }
         for node in &status.nodes {
             let code = node.code.as_ref().map(|code| format!(": {code}")).unwrap_or_default();
             add(format!("node {}", node.name), format!("node {} {}{code}", node.name, node.state));
@@ -287,6 +292,42 @@ pub(crate) fn node_roles_table(rows: &[NodeRoleView], now: OffsetDateTime) -> St
     table::table(&["NODE ROLE", "STATE", "SINCE", "SAYS"], rows.iter().map(row).collect())
 }
 
+/// When they end, in a line; more only if somebody should look.
+fn certificates(held: &CertificatesView, now: OffsetDateTime) -> String {
+    let mut text = format!("{} certificates in force", held.in_force);
+    if let Some(end) = held.next_end {
+        let hours = (end - now).whole_hours();
+        let span = if hours >= 48 { format!("{} days", hours / 24) } else { format!("{hours} h") };
+        let _ = write!(text, ", the next one ends in {span}");
+    }
+    if held.overdue > 0 {
+        let _ = write!(text, "; {} not renewed although it was time", held.overdue);
+    }
+    if held.ended > 0 {
+        let _ = write!(text, "; {} ended or revoked, with no other one in its place", held.ended);
+    }
+    text + ".\n"
+}
+
+/// Authorities that go over to another key.
+fn rotations_table(rows: &[RotationView]) -> String {
+    let row = |row: &RotationView| {
+        let keys = format!("{} to {}", row.from, row.to);
+        vec![row.authority.as_str().into(), keys.into(), row.stage.as_str().into(), waits(row).into()]
+    };
+    table::table(&["AUTHORITY", "KEY", "STAGE", "WAITS FOR"], rows.iter().map(row).collect())
+}
+
+/// What its next stage waits for.
+fn waits(row: &RotationView) -> String {
+    let checks = if row.absorbed { "checks of " } else { "" };
+    match (row.paused, row.waits_for.as_slice()) {
+        (true, _) => "`plinth ca rotate --resume`".to_owned(),
+        (false, []) => String::new(),
+        (false, named) => format!("{checks}{}", named.join(", ")),
+    }
+}
+
 fn text(status: &StatusView, now: OffsetDateTime) -> String {
     let one = &status.deployment;
     let counts = one.counts;
@@ -306,6 +347,13 @@ fn text(status: &StatusView, now: OffsetDateTime) -> String {
     let parts = if parts.is_empty() { "no node roles".to_owned() } else { parts.join(", ") };
     let (name, workload, health, revision) = (&one.name, &one.workload, one.health.as_str(), one.revision);
     let mut text = format!("{name} ({workload}) is {health}: {parts}; revision {revision}.\n");
+    if let Some(held) = &status.certificates {
+        text += &certificates(held, now);
+    }
+    if !status.rotations.is_empty() {
+        text += "\n";
+        text += &rotations_table(&status.rotations);
+    }
     let troubled: Vec<_> = status.nodes.iter().filter(|node| node.state != "up").cloned().collect();
     if !troubled.is_empty() {
         text += "\n";

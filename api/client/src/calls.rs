@@ -4,8 +4,8 @@ use engine_core::id::JobId;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
     AddNodesRequest, ApplyRequest, Ask, AskRequest, CheckRequest, Document, ExecRequest, NodeKey, Page,
-    RedeployRequest, RevocationReason, RevokeRequest, RoleDetail, RoleView, Seen, StandRequest, Version,
-    WorkloadDetail, WorkloadView,
+    RedeployRequest, RevocationReason, RevokeRequest, RoleDetail, RoleView, RotationMove, RotationRequest, Seen,
+    SignRequest, StandRequest, Version, WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
     Applied, AuthorityView, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport,
@@ -175,6 +175,33 @@ impl Client {
 
     pub async fn rotate(&self, name: &str, role: &str) -> Result<(), ClientError> {
         self.http.post_empty(at!("deployments", name, "authorities", role, "rotations")).await
+    }
+
+    /// The key of an authority is not to be relied upon: it goes over to another one, with no way back.
+    pub async fn revoke_authority(&self, name: &str, role: &str, reason: RevocationReason) -> Result<(), ClientError> {
+        let place = at!("deployments", name, "authorities", role, "revocations");
+        self.http.post_for_nothing(place, &RevokeRequest { reason }).await
+    }
+
+    /// Has a request signed by an authority of a deployment.
+    pub async fn sign(&self, name: &str, role: &str, what: &SignRequest) -> Result<CertificateView, ClientError> {
+        self.http.post(at!("deployments", name, "authorities", role, "certificates"), what).await
+    }
+
+    /// A certificate, also one that has ended.
+    pub async fn certificate(&self, serial: &str) -> Result<CertificateView, ClientError> {
+        self.http.get(at!("certificates", serial)).await
+    }
+
+    /// Lets the node role that had a certificate signed have another one signed.
+    pub async fn renew(&self, serial: &str) -> Result<(), ClientError> {
+        self.http.post_empty(at!("certificates", serial, "renewals")).await
+    }
+
+    /// Asks something of an authority that goes over to another key.
+    pub async fn ask_rotation(&self, name: &str, role: &str, ask: RotationMove) -> Result<(), ClientError> {
+        let place = at!("deployments", name, "authorities", role, "asks");
+        self.http.post_for_nothing(place, &RotationRequest { ask }).await
     }
 
     pub async fn revoke(&self, serial: &str, reason: RevocationReason) -> Result<(), ClientError> {

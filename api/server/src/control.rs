@@ -3,9 +3,12 @@
 use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
 pub use engine_core::request::Document;
-use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
-use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Resealed, Stood};
+use engine_core::request::{
+    AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
+};
+use engine_core::view::{Applied, CertificateView, ExecEvent, Moved, Refusal, Resealed, Stood};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 /// The engine's abilities that change something, or reach nodes. Every one changes nothing when it refuses.
 #[async_trait]
@@ -48,6 +51,17 @@ pub trait Control: Send + Sync + 'static {
     async fn seal_document(&self, document: &Document) -> Result<String, Refusal>;
     /// Begins to go over to another key of an authority.
     async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal>;
+    /// Asks something of an authority that goes over to another key.
+    async fn ask_rotation(&self, name: &str, role: &str, what: RotationMove, by: &str) -> Result<(), Refusal>;
+    /// The key of an authority is not to be relied upon.
+    async fn revoke_authority(&self, name: &str, role: &str, reason: RevocationReason, by: &str)
+    -> Result<(), Refusal>;
+    /// Lets whoever had a certificate signed have another one signed.
+    async fn renew(&self, serial: &str, by: &str) -> Result<(), Refusal>;
+    /// Signs a request with an authority of a deployment; what is told is durable.
+    async fn sign(&self, name: &str, role: &str, what: &SignRequest, by: &str) -> Result<CertificateView, Refusal>;
+    /// A part of an authority's list of what was revoked.
+    async fn list(&self, authority: Uuid, part: i32, as_pem: bool) -> Result<Vec<u8>, Refusal>;
     /// Runs a command on nodes, side by side; the receiver ends when it has ended on all of them.
     async fn exec(
         &self,

@@ -69,6 +69,8 @@ pub enum Thing {
     Workload,
     /// A zone.
     Zone,
+    /// A certificate.
+    Certificate,
 }
 
 impl std::fmt::Display for Thing {
@@ -82,6 +84,7 @@ impl std::fmt::Display for Thing {
             Self::Role => "role",
             Self::Workload => "workload",
             Self::Zone => "zone",
+            Self::Certificate => "certificate",
         })
     }
 }
@@ -110,6 +113,7 @@ impl ApiError {
             Self::Unknown { what: Thing::Role, .. } => "unknown-role",
             Self::Unknown { what: Thing::Workload, .. } => "unknown-workload",
             Self::Unknown { what: Thing::Zone, .. } => "unknown-zone",
+            Self::Unknown { what: Thing::Certificate, .. } => "unknown-certificate",
             Self::Panic => "internal-error",
         }
     }

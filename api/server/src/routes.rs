@@ -32,6 +32,7 @@ pub(crate) fn parts() -> (Router<App>, Router<App>, OpenApi) {
         .routes(routes!(probes::readyz))
         .routes(routes!(probes::version))
         .routes(routes!(probes::description))
+        .routes(routes!(certificates::part))
         .split_for_parts();
     let (closed, mut described) = OpenApiRouter::<App>::new().nest("/api/v1", closed()).split_for_parts();
     for item in described.paths.paths.values_mut() {
@@ -64,12 +65,17 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(drift::residue))
         .routes(routes!(certificates::authorities))
         .routes(routes!(certificates::rotate))
+        .routes(routes!(certificates::ask))
+        .routes(routes!(certificates::revoke_authority))
+        .routes(routes!(certificates::sign))
         .routes(routes!(certificates::list))
+        .routes(routes!(certificates::show))
         .routes(routes!(certificates::revoke))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::rotate))
         .routes(routes!(secrets::seal))
         .routes(routes!(secrets::reseal))
+        .routes(routes!(certificates::renew))
         .routes(routes!(node_roles::why))
         .routes(routes!(node_roles::jobs))
         .routes(routes!(node_roles::log))

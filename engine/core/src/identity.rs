@@ -26,6 +26,12 @@ pub fn name_constraints(deployment: &str) -> Value {
     json!({"dns": [zone(deployment)], "subnets": []})
 }
 
+/// Where lists of what an authority of a deployment revoked can be had. The name is in the deployment's own zone, so that it
+/// stays whoever answers there.
+pub fn lists(deployment: &str, authority: &str) -> String {
+    format!("http://crl.{}/{authority}", zone(deployment))
+}
+
 /// A field of the deployment that follows from its name.
 pub fn of_deployment(field: &str, deployment: &str) -> Option<Value> {
     (field == "name_constraints").then(|| name_constraints(deployment))

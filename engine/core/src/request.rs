@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::diagnostic::Diagnostic;
 use crate::document::Runs;
@@ -136,6 +137,69 @@ impl RevocationReason {
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
+}
+
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CertificateUsage {
+    /// Its holder is connected to.
+    Server,
+    /// Its holder connects.
+    Client,
+}
+
+impl CertificateUsage {
+    /// As stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// Asks an authority of a deployment for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignRequest {
+    /// A request in PEM (PKCS #10), for this subject and exactly these names.
+    pub csr: String,
+    /// Who it is for: the common name, and nothing else.
+    pub subject: String,
+    /// DNS names and addresses.
+    pub names: Vec<String>,
+    /// What it is for.
+    pub usages: Vec<CertificateUsage>,
+    /// How long it holds, such as `30d` or `12h`; 30 days if neither this nor `not_after` is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<String>,
+    /// From when on it has to hold; not later than now.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<OffsetDateTime>,
+    /// Its end; less if the authority ends before.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<OffsetDateTime>,
+}
+
+/// What can be asked of an authority that goes over to another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotationMove {
+    /// It stays in its stage.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// The key before signs again, and the other one is retired.
+    Back,
+}
+
+/// Asks something of an authority that goes over to another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotationRequest {
+    /// What.
+    pub ask: RotationMove,
 }
 
 /// Asks for a certificate to be revoked.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-pub use self::certificate::{AuthorityView, CertificateView};
+pub use self::certificate::{AuthorityView, CertificateView, CertificatesView, RotationView, Stage};
 pub use self::dns::{RecordView, ZoneView};
 pub use self::secret::{Resealed, SecretReader, SecretView};
 pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};
@@ -234,6 +234,12 @@ pub struct StatusView {
     pub node_roles: Vec<NodeRoleView>,
     /// Its nodes.
     pub nodes: Vec<NodeView>,
+    /// Its authorities that go over to another key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<RotationView>,
+    /// What its nodes hold of certificates; none if none were ever signed for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<CertificatesView>,
     /// Number of the newest event that this view has seen.
     pub event: i64,
 }

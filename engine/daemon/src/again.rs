@@ -2,9 +2,10 @@
 //! only, such as a certificate.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use engine_store::{StoreError, renewal, retry, rotation};
+use engine_store::{StoreError, pki, renewal, retry, rotation};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,12 @@ async fn round(shared: &Shared) -> Result<Duration, StoreError> {
     for deployment in renewal::due(&shared.pool, now).await? {
         renewal::renew(&shared.pool, deployment, now, &shared.revisions).await?;
     }
-    rotation::advance(&shared.pool, &shared.revisions).await?;
+    pki::tell_of_ends(&shared.pool, now).await?;
+    let advanced = rotation::advance(&shared.pool, &shared.revisions).await?;
+    shared.rotating.store(advanced.moving, Ordering::Relaxed);
+    if advanced.asked {
+        shared.beside.notify_waiters();
+    }
     let next = [retry::next(&shared.pool).await?, renewal::next(&shared.pool).await?].into_iter().flatten().min();
     let wait = next.map(|next| Duration::try_from(next - now).unwrap_or_default());
     Ok(wait.map_or(shared.poll, |wait| wait.clamp(Duration::from_millis(50), shared.poll)))

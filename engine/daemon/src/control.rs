@@ -9,6 +9,7 @@ mod narrow;
 mod planning;
 mod redeploy;
 mod secrets;
+mod signing;
 
 use std::sync::Arc;
 

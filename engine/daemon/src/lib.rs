@@ -19,6 +19,7 @@ mod put_away;
 mod run;
 mod secrets;
 mod shared;
+mod signing;
 pub mod simulate;
 
 pub use config::{Config, ConfigError};
@@ -49,7 +50,9 @@ impl Engine {
         let server = Server::bind(&config.dns).await?;
         let answers = server.addresses();
         let (names, changes) = dns::Names::new();
-        let shared = Arc::new(Shared::new(config, answers.iter().map(ToString::to_string).collect(), names).await?);
+        let (signing, asked) = signing::Signing::new();
+        let shared =
+            Arc::new(Shared::new(config, answers.iter().map(ToString::to_string).collect(), names, signing).await?);
         lease::enter(&shared).await?;
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
@@ -64,6 +67,7 @@ impl Engine {
         loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(again::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(dns::write(Arc::clone(&shared), changes, stop.clone()));
+        loops.spawn(signing::write(Arc::clone(&shared), asked, stop.clone()));
         if !answers.is_empty() {
             loops.spawn(dns::serve(Arc::clone(&shared), server, stop.clone()));
         }

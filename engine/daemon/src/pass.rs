@@ -5,10 +5,11 @@ mod share;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine_core::id::{DeploymentId, JobId, VertexId};
-use engine_core::settle::{Claim, Hood, Report, Turn};
+use engine_core::settle::{Claim, Hood, Report, Turn, Vertex};
 use engine_core::state::State;
 use engine_store::StoreError;
 use engine_store::jobs::{self, OpenJob};
@@ -294,11 +295,13 @@ async fn turn(
         shared.hint();
     }
     start(shared, runners, opened, &written.claims).await?;
-    if written.vertices.iter().any(|vertex| vertex.retry_at.is_some() || vertex.renew_at.is_some()) {
+    let rests = |vertex: &Vertex| !vertex.phase.is_stale();
+    let rotates = shared.rotating.load(Ordering::Relaxed) && (reports_beside || written.vertices.iter().any(rests));
+    if rotates || written.vertices.iter().any(|vertex| vertex.retry_at.is_some() || vertex.renew_at.is_some()) {
         shared.again.notify_one();
     }
     // A destroyed deployment whose last vertex is gone lets go of its nodes.
-    if written.vertices.iter().any(engine_core::settle::Vertex::is_gone) {
+    if written.vertices.iter().any(Vertex::is_gone) {
         shared.hint();
     }
     Ok(match again || more {

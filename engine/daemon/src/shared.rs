@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::dns::Names;
+use crate::signing::Signing;
 use crate::{Config, ConfigError};
 
 /// Roles that are kept at hand.
@@ -45,12 +47,16 @@ pub(crate) struct Shared {
     pub(crate) beside: Notify,
     /// Something is to be tried again, and it is written down when.
     pub(crate) again: Notify,
+    /// Some authority goes over to another key: what comes to rest may be what its next stage waits for.
+    pub(crate) rotating: AtomicBool,
     /// A job was put away, or is to be looked at earlier than its row said.
     pub(crate) put_away: Notify,
     /// Where this engine answers DNS questions.
     pub(crate) dns: Vec<String>,
     /// Records on their way to the database.
     pub(crate) names: Names,
+    /// Certificates that people ask for.
+    pub(crate) signing: Signing,
     /// Counts hints; every loop that looks for work watches it.
     pub(crate) hints: watch::Sender<u64>,
     engine: RwLock<EngineId>,
@@ -58,8 +64,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// `dns`: where questions are answered; `names`: to whoever writes records.
-    pub(crate) async fn new(config: Config, dns: Vec<String>, names: Names) -> Result<Self, ConfigError> {
+    /// `dns`: where questions are answered; `names` and `signing`: to whoever writes records and certificates.
+    pub(crate) async fn new(
+        config: Config,
+        dns: Vec<String>,
+        names: Names,
+        signing: Signing,
+    ) -> Result<Self, ConfigError> {
         let folder = |source| ConfigError::Folder { path: config.data.clone(), source };
         std::fs::create_dir_all(config.data.join("keys")).map_err(folder)?;
         let (sealer, digest_key) = if config.seals_nothing {
@@ -87,9 +98,11 @@ impl Shared {
             revisions: Revisions::default(),
             beside: Notify::new(),
             again: Notify::new(),
+            rotating: AtomicBool::new(false),
             put_away: Notify::new(),
             dns,
             names,
+            signing,
             hints: watch::Sender::new(0),
             engine: RwLock::new(EngineId(Uuid::now_v7())),
             roles: Mutex::default(),

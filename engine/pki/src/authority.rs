@@ -23,6 +23,47 @@ pub struct Permitted {
     pub subnets: Vec<String>,
 }
 
+impl Permitted {
+    /// May it sign for this name? What can not be read permits nothing.
+    pub fn allows(&self, name: &Name) -> bool {
+        match name {
+            Name::Dns(name) => {
+                let within = |zone: &String| {
+                    name.strip_suffix(zone.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+                };
+                self.dns.is_empty() || self.dns.iter().any(within)
+            }
+            Name::Ip(address) => {
+                let within = |subnet: &String| {
+                    subnet_of(subnet).is_some_and(|(network, bits)| same_network(*address, network, bits))
+                };
+                self.subnets.is_empty() || self.subnets.iter().any(within)
+            }
+        }
+    }
+}
+
+/// An address and how many of its first bits count.
+fn subnet_of(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = text.split_once('/')?;
+    let (address, bits) = (address.parse::<IpAddr>().ok()?, bits.parse::<u8>().ok()?);
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    (bits <= most).then_some((address, bits))
+}
+
+fn same_network(one: IpAddr, other: IpAddr, bits: u8) -> bool {
+    let above = |all: u32| all - u32::from(bits);
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            (one.to_bits() ^ other.to_bits()).checked_shr(above(32)).unwrap_or_default() == 0
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            (one.to_bits() ^ other.to_bits()).checked_shr(above(128)).unwrap_or_default() == 0
+        }
+        _ => false,
+    }
+}
+
 /// A new authority.
 #[derive(Clone, Copy, Debug)]
 pub struct Founding<'a> {
@@ -80,12 +121,7 @@ fn constraints(permitted: &Permitted) -> Result<Option<NameConstraints>, PkiErro
         }
     }
     for subnet in &permitted.subnets {
-        let parts = subnet.split_once('/').and_then(|(address, bits)| {
-            let (address, bits) = (address.parse::<IpAddr>().ok()?, bits.parse::<u8>().ok()?);
-            let most = if address.is_ipv4() { 32 } else { 128 };
-            (bits <= most).then_some((address, bits))
-        });
-        let (address, bits) = parts.ok_or_else(|| bad(subnet))?;
+        let (address, bits) = subnet_of(subnet).ok_or_else(|| bad(subnet))?;
         permitted_subtrees.push(GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address, bits)));
     }
     let some = !permitted_subtrees.is_empty();

@@ -46,6 +46,18 @@ pub enum RequestError {
     /// It wants to sign others.
     #[error("the request is for an authority")]
     Authority,
+    /// It would be over when it is signed.
+    #[error("the certificate would end at {not_after}, which is over")]
+    Expired {
+        /// Its end.
+        not_after: String,
+    },
+    /// It would begin later.
+    #[error("the certificate would begin at {not_before}; what is signed holds from now on")]
+    NotYetValid {
+        /// Its beginning.
+        not_before: String,
+    },
     /// It asks for more than names.
     #[error("the request asks for {what}, and only names may be asked for")]
     Extension {
@@ -66,6 +78,8 @@ impl RequestError {
             Self::NameMissing { .. } => "csr-name-missing",
             Self::NameWildcard { .. } => "csr-name-wildcard",
             Self::Authority => "csr-authority",
+            Self::Expired { .. } => "csr-expired",
+            Self::NotYetValid { .. } => "csr-not-yet-valid",
             Self::Extension { .. } => "csr-extension",
         }
     }

@@ -1,36 +1,20 @@
 //! What an authority signs for a node.
 
+use engine_core::request::CertificateUsage;
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType,
+    CertificateParams, CrlDistributionPoint, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    SanType,
 };
-use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::FromDer as _;
-use zeroize::Zeroize as _;
 
 use crate::authority::whole;
 use crate::error::doing;
 use crate::request::Request;
-use crate::{Name, PkiError, SKEW, Serial};
+use crate::{Name, PkiError, SKEW, Serial, Signer};
 
-/// What a certificate is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Usage {
-    /// Its holder is connected to.
-    Server,
-    /// Its holder connects.
-    Client,
-}
-
-/// Who signs, and how.
+/// How something is signed.
 #[derive(Clone, Copy)]
 pub struct Issuing<'a> {
-    /// The certificate of the authority, in PEM.
-    pub certificate: &'a str,
-    /// Its key, PKCS #8.
-    pub key: &'a [u8],
     /// Of the new certificate.
     pub serial: Serial,
     /// The time.
@@ -38,7 +22,9 @@ pub struct Issuing<'a> {
     /// From now to its end; less if the authority ends before.
     pub lifetime: Duration,
     /// What it is for.
-    pub usages: &'a [Usage],
+    pub usages: &'a [CertificateUsage],
+    /// Where the list can be had that has it when it is revoked.
+    pub list: &'a str,
 }
 
 /// A certificate.
@@ -57,55 +43,34 @@ pub struct Issued {
 /// Signs a request that was found to be in order. From the request come its key and the names that were expected.
 ///
 /// # Errors
-/// When the authority can not be read, or is at its end.
-pub fn issue(request: &Request, by: &Issuing<'_>) -> Result<Issued, PkiError> {
-    let signer = crate::pem(by.certificate, "CERTIFICATE")?;
-    let ends = not_after(&signer.contents)?;
-    let not_after = whole(by.now + by.lifetime).min(ends);
-    if not_after <= by.now {
-        return Err(PkiError::AuthorityEnds { not_after: ends.to_string() });
+/// When the authority is at its end.
+pub fn issue(request: &Request, signer: &Signer, how: &Issuing<'_>) -> Result<Issued, PkiError> {
+    let not_after = whole(how.now + how.lifetime).min(signer.not_after);
+    if not_after <= how.now {
+        return Err(PkiError::AuthorityEnds { not_after: signer.not_after.to_string() });
     }
     let mut params = CertificateParams::default();
-    params.serial_number = Some(by.serial.number());
-    params.not_before = whole(by.now - SKEW);
+    params.serial_number = Some(how.serial.number());
+    params.not_before = whole(how.now - SKEW);
     params.not_after = not_after;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, request.common_name.as_str());
     params.subject_alt_names = request.names.iter().map(san).collect::<Result<_, _>>()?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = by
+    params.extended_key_usages = how
         .usages
         .iter()
         .map(|usage| match usage {
-            Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
-            Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            CertificateUsage::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            CertificateUsage::Client => ExtendedKeyUsagePurpose::ClientAuth,
         })
         .collect();
+    params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![how.list.to_owned()] }];
     params.use_authority_key_identifier_extension = true;
-    let key = KeyPair::from_pkcs8_der_and_sign_algo(&by.key.into(), &PKCS_ECDSA_P256_SHA256)
-        .map_err(doing("reading the key of an authority"))?;
-    let issuer = Keeper(key);
-    let signer = Issuer::from_ca_cert_der(&signer.contents.as_slice().into(), &issuer.0)
-        .map_err(doing("reading the certificate of an authority"))?;
-    let certificate = params.signed_by(&request.key, &signer).map_err(doing("signing a certificate"))?;
-    let renew_at = whole(by.now + (not_after - by.now) * 2 / 3);
+    let certificate = params.signed_by(&request.key, &signer.issuer).map_err(doing("signing a certificate"))?;
+    let renew_at = whole(how.now + (not_after - how.now) * 2 / 3);
     Ok(Issued { certificate: certificate.pem(), not_before: params.not_before, not_after, renew_at })
-}
-
-/// Overwrites the key when it is dropped, however that comes.
-struct Keeper(KeyPair);
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-fn not_after(der: &[u8]) -> Result<OffsetDateTime, PkiError> {
-    let unreadable = |reason: String| PkiError::Unreadable { what: "certificate", reason };
-    let (_, found) = x509_parser::certificate::X509Certificate::from_der(der).map_err(|e| unreadable(e.to_string()))?;
-    Ok(found.validity().not_after.to_datetime())
 }
 
 fn san(name: &Name) -> Result<SanType, PkiError> {

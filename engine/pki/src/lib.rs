@@ -12,9 +12,11 @@ pub mod revocation;
 
 mod error;
 mod name;
+mod signer;
 
 pub use error::{PkiError, RequestError};
 pub use name::{BadName, Name};
+pub use signer::Signer;
 
 use sha2::{Digest as _, Sha256};
 use x509_parser::pem::{Pem, parse_x509_pem};

@@ -2,15 +2,14 @@
 
 use engine_core::request::RevocationReason;
 use rcgen::{
-    CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, PKCS_ECDSA_P256_SHA256, RevocationReason as Code,
-    RevokedCertParams, SerialNumber,
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, KeyIdMethod,
+    RevocationReason as Code, RevokedCertParams, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
-use zeroize::Zeroize as _;
 
 use crate::authority::whole;
 use crate::error::doing;
-use crate::{PkiError, SKEW};
+use crate::{PkiError, SKEW, Signer};
 
 /// A certificate that was revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,17 +22,15 @@ pub struct Revoked {
     pub reason: RevocationReason,
 }
 
-/// Who signs a list, and how.
+/// How a list is signed.
 #[derive(Clone, Copy)]
 pub struct Listing<'a> {
-    /// The certificate of the authority, in PEM.
-    pub certificate: &'a str,
-    /// Its key, PKCS #8.
-    pub key: &'a [u8],
     /// The time. The number of the list follows from it, so that a later list has a higher one.
     pub now: OffsetDateTime,
     /// Until another one must be there.
     pub lifetime: Duration,
+    /// Where the list can be had, if it is for those certificates alone that name this place; else it is for all.
+    pub part: Option<&'a str>,
 }
 
 /// A list.
@@ -41,6 +38,8 @@ pub struct Listing<'a> {
 pub struct Listed {
     /// In PEM.
     pub list: String,
+    /// The same in DER.
+    pub der: Vec<u8>,
     /// When another one should be made: after two thirds of its life.
     pub renew_at: OffsetDateTime,
 }
@@ -48,26 +47,25 @@ pub struct Listed {
 /// Signs a list of what was revoked.
 ///
 /// # Errors
-/// When the authority can not be read.
-pub fn list(revoked: &[Revoked], by: &Listing<'_>) -> Result<Listed, PkiError> {
-    let signer = crate::pem(by.certificate, "CERTIFICATE")?;
-    let number = u64::try_from(by.now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+/// When a serial number can not be read.
+pub fn list(revoked: &[Revoked], signer: &Signer, how: &Listing<'_>) -> Result<Listed, PkiError> {
+    let number = u64::try_from(how.now.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+    let part = |place: &str| CrlIssuingDistributionPoint {
+        distribution_point: CrlDistributionPoint { uris: vec![place.to_owned()] },
+        scope: None,
+    };
     let params = CertificateRevocationListParams {
-        this_update: whole(by.now - SKEW),
-        next_update: whole(by.now + by.lifetime),
+        this_update: whole(how.now - SKEW),
+        next_update: whole(how.now + how.lifetime),
         crl_number: SerialNumber::from(number),
-        issuing_distribution_point: None,
+        issuing_distribution_point: how.part.map(part),
         revoked_certs: revoked.iter().map(entry).collect::<Result<_, _>>()?,
         key_identifier_method: KeyIdMethod::Sha256,
     };
-    let mut key = KeyPair::from_pkcs8_der_and_sign_algo(&by.key.into(), &PKCS_ECDSA_P256_SHA256)
-        .map_err(doing("reading the key of an authority"))?;
-    let signed = Issuer::from_ca_cert_der(&signer.contents.as_slice().into(), &key)
-        .and_then(|issuer| params.signed_by(&issuer))
-        .and_then(|list| list.pem());
-    key.zeroize();
-    let list = signed.map_err(doing("signing a list of what was revoked"))?;
-    Ok(Listed { list, renew_at: whole(by.now + by.lifetime * 2 / 3) })
+    let failed = doing("signing a list of what was revoked");
+    let list = params.signed_by(&signer.issuer).map_err(&failed)?;
+    let pem = list.pem().map_err(&failed)?;
+    Ok(Listed { list: pem, der: list.der().to_vec(), renew_at: whole(how.now + how.lifetime * 2 / 3) })
 }
 
 fn entry(revoked: &Revoked) -> Result<RevokedCertParams, PkiError> {

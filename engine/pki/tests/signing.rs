@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use engine_core::request::CertificateUsage as Usage;
 use engine_core::request::RevocationReason;
 use engine_pki::authority::{Founded, Founding, Permitted, found};
-use engine_pki::leaf::{Issued, Issuing, Usage, issue};
+use engine_pki::leaf::{Issued, Issuing, issue};
 use engine_pki::request::{LARGEST, Wanted, read};
 use engine_pki::revocation::{Listing, Revoked, list};
-use engine_pki::{Name, Serial, fingerprint};
+use engine_pki::{Name, Serial, Signer, fingerprint};
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
@@ -58,12 +59,19 @@ fn authority(lifetime: Duration) -> Founded {
     found(&founding).expect("an authority")
 }
 
+/// Where lists are.
+const LIST: &str = "http://crl.blue.plinth.internal/1/0.crl";
+
+fn open(authority: &Founded) -> Signer {
+    Signer::open(&authority.certificate, &authority.key).expect("an authority")
+}
+
 fn leaf(authority: &Founded, usages: &[Usage], lifetime: Duration) -> Issued {
     let request = request(&PKCS_ECDSA_P256_SHA256, &[NODE], &NAMES, |_| {});
     let request = read(&request, &Wanted { node: NODE, names: &names(&NAMES) }).expect("in order");
     let serial = Serial::of([0; 16]);
-    let by = Issuing { certificate: &authority.certificate, key: &authority.key, serial, now: NOW, lifetime, usages };
-    issue(&request, &by).expect("signed")
+    let how = Issuing { serial, now: NOW, lifetime, usages, list: LIST };
+    issue(&request, &open(authority), &how).expect("signed")
 }
 
 fn der(pem: &str) -> Vec<u8> {
@@ -159,15 +167,14 @@ fn nothing_outlives_its_authority() {
     assert_eq!(issued.renew_at, datetime!(2026-11-21 21:06:40 UTC));
     let request = request(&PKCS_ECDSA_P256_SHA256, &[NODE], &NAMES, |_| {});
     let request = read(&request, &Wanted { node: NODE, names: &names(&NAMES) }).expect("in order");
-    let by = Issuing {
-        certificate: &authority.certificate,
-        key: &authority.key,
+    let how = Issuing {
         serial: Serial::of([1; 16]),
         now: NOW + Duration::minutes(10),
         lifetime: Duration::days(1),
         usages: &[Usage::Client],
+        list: LIST,
     };
-    assert_eq!(issue(&request, &by).expect_err("at its end").code(), "authority-ends");
+    assert_eq!(issue(&request, &open(&authority), &how).expect_err("at its end").code(), "authority-ends");
 }
 
 #[test]
@@ -188,15 +195,73 @@ fn an_authority_is_confined_only_to_what_there_can_be() {
 }
 
 #[test]
+fn an_authority_signs_for_names_in_its_zones_and_subnets() {
+    let own = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+    let permitted = Permitted { dns: own(&["blue.internal"]), subnets: own(&["10.1.0.0/16", "fd00::/8"]) };
+    let allows = |name: &str| permitted.allows(&name.parse().expect("a name"));
+    let within = ["blue.internal", "a.blue.internal", "a.b.blue.internal", "10.1.255.255", "fd12::1"];
+    assert!(within.into_iter().all(allows));
+    let outside = ["internal", "xblue.internal", "blue.internal.example", "10.2.0.1", "fe80::1", "::ffff:10.1.0.1"];
+    assert!(!outside.into_iter().any(allows));
+    let free = Permitted::default();
+    assert!(free.allows(&"10.2.0.1".parse().expect("a name")) && free.allows(&"any".parse().expect("a name")));
+    let nothing = Permitted { dns: Vec::new(), subnets: own(&["0.0.0.0/0"]) };
+    assert!(nothing.allows(&"255.255.255.255".parse().expect("a name")));
+    assert!(!nothing.allows(&"::1".parse().expect("a name")), "it has no subnet of that kind");
+}
+
+/// What openssl says of all this.
+fn openssl(words: &[&str]) -> String {
+    let said = std::process::Command::new("openssl").args(words).output().expect("openssl");
+    format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
+}
+
+/// Parts are for those certificates that name them, and for no others; openssl holds the one against the other.
+#[test]
+fn openssl_looks_into_the_part_that_a_certificate_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &[u8]| {
+        let path = folder.path().join(name).display().to_string();
+        std::fs::write(&path, text).expect("a file");
+        path
+    };
+    let now = OffsetDateTime::now_utc();
+    let permitted = Permitted::default();
+    let lifetime = Duration::days(30);
+    let founding = Founding { common_name: "etcd", serial: Serial::of([9; 16]), now, lifetime, permitted: &permitted };
+    let authority = found(&founding).expect("an authority");
+    let signer = open(&authority);
+    let request = request(&PKCS_ECDSA_P256_SHA256, &[NODE], &NAMES, |_| {});
+    let request = read(&request, &Wanted { node: NODE, names: &names(&NAMES) }).expect("in order");
+    let serial = Serial::of([7; 16]);
+    let how = Issuing { serial, now, lifetime, usages: &[Usage::Client], list: LIST };
+    let issued = issue(&request, &signer, &how).expect("signed");
+    let (ca, own) = (file("ca", authority.certificate.as_bytes()), file("own", issued.certificate.as_bytes()));
+    let revoked = Revoked { serial: serial.hex(), at: now, reason: RevocationReason::KeyCompromise };
+    let other = "http://crl.blue.plinth.internal/1/1.crl";
+    for (name, revoked, part, wanted) in [
+        ("none", &[][..], LIST, "OK"),
+        ("revoked", &[revoked][..], LIST, "certificate revoked"),
+        ("other", &[][..], other, "different CRL scope"),
+    ] {
+        let listed = list(revoked, &signer, &Listing { now, lifetime, part: Some(part) }).expect("signed");
+        assert_eq!(der(&listed.list), listed.der);
+        let crl = file(name, listed.list.as_bytes());
+        let said = openssl(&["verify", "-extended_crl", "-crl_check", "-CRLfile", &crl, "-CAfile", &ca, &own]);
+        assert!(said.contains(wanted), "{name}: {said}");
+    }
+}
+
+#[test]
 fn a_list_names_what_was_revoked_and_is_signed() {
     let authority = authority(Duration::days(30));
     let issued = leaf(&authority, &[Usage::Client], Duration::days(1));
     let serial = Serial::of([0; 16]).hex();
-    let by =
-        |now| Listing { certificate: &authority.certificate, key: &authority.key, now, lifetime: Duration::days(3) };
+    let signer = open(&authority);
+    let by = |now| Listing { now, lifetime: Duration::days(3), part: None };
     let revoked = Revoked { serial: serial.clone(), at: NOW, reason: RevocationReason::KeyCompromise };
-    let empty = list(&[], &by(NOW)).expect("signed");
-    let full = list(&[revoked], &by(NOW + Duration::milliseconds(1))).expect("signed");
+    let empty = list(&[], &signer, &by(NOW)).expect("signed");
+    let full = list(&[revoked], &signer, &by(NOW + Duration::milliseconds(1))).expect("signed");
     assert_eq!(full.renew_at, datetime!(2026-11-23 21:00:00 UTC));
     let (root, own) = (der(&authority.certificate), der(&issued.certificate));
     let (_, root) = X509Certificate::from_der(&root).expect("a certificate");

@@ -1,11 +1,18 @@
-//! Authorities and what they signed. A certificate is written down before anybody is told it, once for each job.
+//! Authorities, what they signed, and what they do not stand by any more.
+
+mod certificates;
+mod ends;
+mod lists;
 
 use engine_core::id::{DeploymentId, JobId, VertexId};
-use engine_core::request::RevocationReason;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+pub use self::certificates::{Certificate, Request, Revocation, holds, keep, keep_all, revoke, revoke_one, signed_by};
+pub use self::ends::tell_of_ends;
+pub use self::lists::{List, Listed, Part, listed, listed_part, of_part, part, parted, put_part};
 
 use crate::StoreError;
 use crate::error::doing;
@@ -26,27 +33,10 @@ pub struct Authority {
     pub key: Sealed,
     /// Its end.
     pub not_after: OffsetDateTime,
-}
-
-/// A certificate as it was signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
-    /// In hexadecimal digits.
-    pub serial: String,
-    /// The node that it is for.
-    pub node: String,
-    /// DNS names and addresses.
-    pub names: Vec<String>,
-    /// `server`, `client`.
-    pub usages: Vec<String>,
-    /// In PEM.
-    pub body: String,
-    /// Its beginning.
-    pub not_before: OffsetDateTime,
-    /// Its end.
-    pub not_after: OffsetDateTime,
-    /// When another one is asked for.
-    pub renew_at: OffsetDateTime,
+    /// Name of its deployment.
+    pub deployment: String,
+    /// How many certificates it had signed when it was loaded.
+    pub issued: i64,
 }
 
 /// Whose work something is.
@@ -82,8 +72,9 @@ pub async fn of_vertex(pool: &PgPool, vertex: VertexId) -> Result<Option<Authori
 pub async fn authority(pool: &PgPool, id: Uuid) -> Result<Option<Authority>, StoreError> {
     let row = sqlx::query_as!(
         AuthorityRow,
-        r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after
-           from authority where authority_id = $1 and state in ('active', 'retiring')"#,
+        r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after, issued, d.name as deployment
+           from authority a join deployment d using (deployment_id)
+           where authority_id = $1 and a.state in ('active', 'retiring')"#,
         id
     )
     .fetch_optional(pool)
@@ -96,8 +87,9 @@ pub async fn authority(pool: &PgPool, id: Uuid) -> Result<Option<Authority>, Sto
 pub async fn trusted(pool: &PgPool, vertex: VertexId) -> Result<Vec<Authority>, StoreError> {
     let rows = sqlx::query_as!(
         AuthorityRow,
-        r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after
-           from authority where vertex_id = $1 and state <> 'gone' order by generation"#,
+        r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after, issued, d.name as deployment
+           from authority a join deployment d using (deployment_id)
+           where vertex_id = $1 and a.state <> 'gone' order by generation"#,
         vertex.0
     )
     .fetch_all(pool)
@@ -113,6 +105,8 @@ struct AuthorityRow {
     certificate: String,
     key: Vec<u8>,
     not_after: OffsetDateTime,
+    issued: i64,
+    deployment: String,
 }
 
 impl From<AuthorityRow> for Authority {
@@ -124,6 +118,8 @@ impl From<AuthorityRow> for Authority {
             certificate: row.certificate,
             key: Sealed::stored(row.key),
             not_after: row.not_after,
+            issued: row.issued,
+            deployment: row.deployment,
         }
     }
 }
@@ -159,7 +155,7 @@ pub async fn found(pool: &PgPool, of: Work, made: &Authority) -> Result<Option<A
 pub async fn end(pool: &PgPool, of: Work) -> Result<(), StoreError> {
     sqlx::query!(
         "with ended as (
-             update authority set state = 'gone', key = null where vertex_id = $1 and state <> 'gone'
+             update authority set state = 'gone', key = null, paused = false where vertex_id = $1 and state <> 'gone'
              returning authority_id)
          insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
          select clock_timestamp(), 'authority.ended', $2, $1, $3, 'engine', jsonb_build_object('authority', authority_id)
@@ -172,152 +168,4 @@ pub async fn end(pool: &PgPool, of: Work) -> Result<(), StoreError> {
     .await
     .map_err(doing("ending an authority"))?;
     Ok(())
-}
-
-/// What a job signed.
-pub async fn signed_by(pool: &PgPool, job: JobId) -> Result<Option<Certificate>, StoreError> {
-    let row = sqlx::query!(
-        "select serial, node, names, usages, body, not_before, not_after, renew_at from certificate where job_id = $1",
-        job.0
-    )
-    .fetch_optional(pool)
-    .await
-    .map_err(doing("looking for what a job signed"))?;
-    let list = |value: Value| serde_json::from_value(value).unwrap_or_default();
-    Ok(row.map(|row| Certificate {
-        serial: row.serial,
-        node: row.node,
-        names: list(row.names),
-        usages: list(row.usages),
-        body: row.body,
-        not_before: row.not_before,
-        not_after: row.not_after,
-        renew_at: row.renew_at,
-    }))
-}
-
-/// Keeps what a job signed, unless it has signed already.
-pub async fn keep(pool: &PgPool, of: Work, authority: Uuid, signed: &Certificate) -> Result<(), StoreError> {
-    sqlx::query!(
-        "with kept as (
-             insert into certificate (serial, authority_id, vertex_id, node, names, usages, body, not_before, not_after,
-                                      renew_at, job_id, issued_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now())
-             on conflict (job_id) do nothing returning serial)
-         insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
-         select clock_timestamp(), 'certificate.issued', $12, $3, $11, 'engine', $13 from kept",
-        signed.serial,
-        authority,
-        of.vertex.0,
-        signed.node,
-        json!(signed.names),
-        json!(signed.usages),
-        signed.body,
-        signed.not_before,
-        signed.not_after,
-        signed.renew_at,
-        of.job.0,
-        of.deployment.0,
-        json!({"serial": signed.serial, "authority": authority, "names": signed.names})
-    )
-    .execute(pool)
-    .await
-    .map_err(doing("keeping a certificate"))?;
-    Ok(())
-}
-
-/// Revokes all that a vertex still holds. Its authority lists it as soon as it can.
-pub async fn revoke(pool: &PgPool, of: Work, reason: RevocationReason) -> Result<(), StoreError> {
-    sqlx::query!(
-        "with revoked as (
-             update certificate set revoked_at = now(), reason = $2
-             where vertex_id = $1 and revoked_at is null and not_after > now() returning serial)
-         insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
-         select clock_timestamp(), 'certificate.revoked', $3, $1, $4, 'engine',
-                jsonb_build_object('serial', serial, 'reason', $2::text)
-         from revoked",
-        of.vertex.0,
-        reason.as_str(),
-        of.deployment.0,
-        of.job.0
-    )
-    .execute(pool)
-    .await
-    .map_err(doing("revoking certificates"))?;
-    Ok(())
-}
-
-/// What came of revoking a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revocation {
-    /// It is revoked now, or was before.
-    Done,
-    /// There is no such certificate.
-    Unknown,
-}
-
-/// Revokes one certificate for a person. Its authority lists it as soon as it can.
-pub async fn revoke_one(
-    pool: &PgPool,
-    serial: &str,
-    reason: RevocationReason,
-    by: &str,
-) -> Result<Revocation, StoreError> {
-    let failed = doing("revoking a certificate");
-    let known = sqlx::query_scalar!(
-        r#"with revoked as (
-             update certificate set revoked_at = now(), reason = $2 where serial = $1 and revoked_at is null
-             returning serial, authority_id, vertex_id),
-           told as (
-             insert into event (at, kind, deployment_id, vertex_id, principal, detail)
-             select clock_timestamp(), 'certificate.revoked', a.deployment_id, r.vertex_id, $3,
-                    jsonb_build_object('serial', serial, 'reason', $2::text)
-             from revoked r join authority a using (authority_id))
-           select exists (select from certificate where serial = $1) as "known!""#,
-        serial,
-        reason.as_str(),
-        by
-    )
-    .fetch_one(pool)
-    .await
-    .map_err(&failed)?;
-    Ok(if known { Revocation::Done } else { Revocation::Unknown })
-}
-
-/// A certificate that a list has: its serial number, since when it is revoked, and why.
-pub type Listed = (String, OffsetDateTime, RevocationReason);
-
-/// All that an authority has to list, of all its generations: what was revoked and has not ended. From now on it counts as listed; if we die before the list
-/// is told, whoever goes on with the job lists all of it again.
-pub async fn listed(pool: &PgPool, vertex: VertexId) -> Result<Vec<Listed>, StoreError> {
-    let rows = sqlx::query!(
-        r#"with marked as (
-             update certificate set listed_at = now()
-             where authority_id in (select authority_id from authority where vertex_id = $1)
-                   and revoked_at is not null and listed_at is null
-             returning serial)
-           select c.serial, c.revoked_at as "revoked_at!", c.reason as "reason!"
-           from certificate c join authority a using (authority_id)
-           where a.vertex_id = $1 and c.revoked_at is not null and c.not_after > now() order by c.revoked_at, c.serial"#,
-        vertex.0
-    )
-    .fetch_all(pool)
-    .await
-    .map_err(doing("listing what was revoked"))?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.serial, row.revoked_at, RevocationReason::parse(&row.reason).unwrap_or_default()))
-        .collect())
-}
-
-/// Is a certificate of a vertex in force?
-pub async fn holds(pool: &PgPool, vertex: VertexId) -> Result<bool, StoreError> {
-    sqlx::query_scalar!(
-        r#"select exists (select from certificate where vertex_id = $1 and revoked_at is null and not_after > now())
-           as "holds!""#,
-        vertex.0
-    )
-    .fetch_one(pool)
-    .await
-    .map_err(doing("looking for a certificate in force"))
 }

@@ -16,6 +16,7 @@ mod history;
 mod jobs;
 mod nodes;
 mod residue;
+mod rotations;
 mod secrets;
 mod status;
 mod timing;
@@ -26,7 +27,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 pub use crate::pass::EVENTS;
 pub use authorities::authorities;
-pub use certificates::certificates;
+pub use certificates::{certificate, certificates};
 pub use deployments::{deployment, deployments};
 pub use dns::{records, zones};
 pub use drift::drift;

@@ -76,3 +76,40 @@ pub async fn renew(
     locked.turn_apart(&ids, known, "renewal", renew).await?;
     locked.commit().await
 }
+
+/// What came of asking for another certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// It is made as soon as there is room for it.
+    Done,
+    /// There is no such certificate.
+    Unknown,
+    /// Nobody of a deployment holds it any more, or it was asked for over the API: whoever holds it asks for another one.
+    Unheld,
+    /// The node role that has it signed runs, waits or leaves at the moment.
+    NotAtRest,
+}
+
+/// Lets whoever had a certificate signed have another one signed. If we die before the end, nothing has happened.
+pub async fn renew_one(pool: &PgPool, serial: &str, by: &str, known: &Revisions) -> Result<Renewed, StoreError> {
+    let row = sqlx::query!(
+        r#"select v.vertex_id as "vertex?", v.deployment_id as "deployment?" from certificate c
+           left join vertex v on v.vertex_id = c.vertex_id and not v.gone where c.serial = $1"#,
+        serial
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(doing("looking for a certificate"))?;
+    let Some(row) = row else { return Ok(Renewed::Unknown) };
+    let (Some(vertex), Some(deployment)) = (row.vertex, row.deployment) else { return Ok(Renewed::Unheld) };
+    let vertex = VertexId(vertex);
+    let Some(mut locked) = pass::lock(pool, DeploymentId(deployment)).await? else { return Ok(Renewed::Unheld) };
+    let change = locked.next_change().await?;
+    let renew = |turn: &mut Turn<'_>| turn.hood.vertices.contains_key(&vertex) && turn.renew(vertex, change);
+    if locked.turn_apart(&[vertex], known, by, renew).await? {
+        locked.commit().await?;
+        return Ok(Renewed::Done);
+    }
+    locked.roll_back().await?;
+    Ok(Renewed::NotAtRest)
+}

@@ -1,27 +1,41 @@
 //! An authority goes over to another key in three stages: it is introduced (trusted beside the old one), then it signs, then
-//! the old one is retired. Each is a change of its own, and the next begins only when nobody below has still to absorb it.
+//! the old one is retired. Each is a change of its own, and the next begins only when nobody below has still to absorb it and
+//! the checks of all below have passed since.
+//!
+//! Until the old one is retired a person may hold it up, or take it back: then the old one signs again, and the new one is
+//! retired, by the same rules.
+
+mod proof;
+mod stages;
 
 use std::collections::BTreeSet;
 
 use engine_core::graph::{Graph, RoleName};
 use engine_core::id::{DeploymentId, VertexId};
+use engine_core::request::{RevocationReason, RotationMove};
 use engine_core::settle::Turn;
 use serde_json::json;
 use sqlx::PgPool;
-use uuid::Uuid;
+
+pub(crate) use self::proof::{probed, unabsorbed, unproven};
+pub use self::stages::{Advanced, advance};
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{self, Locked, Revisions};
+use crate::pass::{self, EVENTS, Locked, Revisions};
 use crate::pki::Authority;
 
-/// What came of asking for a rotation.
+/// What came of asking for a rotation, or of asking something of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begun {
-    /// It has begun.
+    /// It is so now.
     Done,
     /// Another one has not ended.
     Moving,
+    /// The authority does not go over to another key, or the old one is retired already.
+    Resting,
+    /// The key before is revoked: there is no way but forward.
+    Revoked,
     /// The authority runs, waits or leaves at the moment.
     NotAtRest,
 }
@@ -41,12 +55,24 @@ pub async fn find(pool: &PgPool, name: &str, role: &str) -> Result<Option<(Deplo
     Ok(row.map(|row| (DeploymentId(row.deployment_id), VertexId(row.vertex_id))))
 }
 
+/// The generation that the next key of an authority is.
+pub async fn next_generation(pool: &PgPool, vertex: VertexId) -> Result<i32, StoreError> {
+    sqlx::query_scalar!(
+        r#"select coalesce(max(generation), 0) + 1 as "next!" from authority where vertex_id = $1"#,
+        vertex.0
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(doing("looking for the last key of an authority"))
+}
+
 /// Begins: the next generation, made and sealed by the caller, is trusted from now on. If we die before the end, nothing has
-/// happened.
+/// happened. `revoked`: the key before is not to be relied upon; a rotation that has just begun then has no way back.
 pub async fn introduce(
     pool: &PgPool,
     (deployment, vertex): (DeploymentId, VertexId),
     made: &Authority,
+    revoked: Option<RevocationReason>,
     by: &str,
     known: &Revisions,
 ) -> Result<Begun, StoreError> {
@@ -61,8 +87,19 @@ pub async fn introduce(
     .await
     .map_err(&failed)?;
     if newest.live != 1 || newest.generation + 1 != made.generation {
-        locked.roll_back().await?;
-        return Ok(Begun::Moving);
+        let is_introduced = locked.states(vertex).await? == ["active", "introduced"];
+        return match revoked.filter(|_| is_introduced) {
+            Some(reason) => {
+                locked.revoke(vertex, reason, by).await?;
+                locked.notify(EVENTS).await?;
+                locked.commit().await?;
+                Ok(Begun::Done)
+            }
+            None => {
+                locked.roll_back().await?;
+                Ok(Begun::Moving)
+            }
+        };
     }
     let change = locked.next_change().await?;
     if !locked.again(vertex, change, by, known).await? {
@@ -87,26 +124,35 @@ pub async fn introduce(
     .await
     .map_err(&failed)?;
     locked.told(vertex, "authority.introduced", by).await?;
+    if let Some(reason) = revoked {
+        locked.revoke(vertex, reason, by).await?;
+    }
     locked.commit().await?;
     Ok(Begun::Done)
 }
 
-/// Goes on with every rotation whose stage has come to its end.
-pub async fn advance(pool: &PgPool, known: &Revisions) -> Result<(), StoreError> {
-    let deployments =
-        sqlx::query_scalar!("select distinct deployment_id from authority where state in ('introduced', 'retiring')")
-            .fetch_all(pool)
-            .await
-            .map_err(doing("looking for rotations"))?;
-    for deployment in deployments {
-        let Some(mut locked) = pass::lock(pool, DeploymentId(deployment)).await? else { continue };
-        if locked.advance(known).await? {
-            locked.commit().await?;
-        } else {
-            locked.roll_back().await?;
-        }
+/// Holds a rotation up, lets it go on, or takes it back. If we die before the end, nothing has happened.
+pub async fn ask(
+    pool: &PgPool,
+    (deployment, vertex): (DeploymentId, VertexId),
+    what: RotationMove,
+    by: &str,
+    known: &Revisions,
+) -> Result<Begun, StoreError> {
+    let Some(mut locked) = pass::lock(pool, deployment).await? else { return Ok(Begun::NotAtRest) };
+    let done = match what {
+        _ if locked.is_revoked(vertex).await? => Begun::Revoked,
+        RotationMove::Pause => locked.hold(vertex, true, by).await?,
+        RotationMove::Resume => locked.hold(vertex, false, by).await?,
+        RotationMove::Back => locked.back(vertex, by, known).await?,
+    };
+    if done == Begun::Done {
+        locked.notify(EVENTS).await?;
+        locked.commit().await?;
+    } else {
+        locked.roll_back().await?;
     }
-    Ok(())
+    Ok(done)
 }
 
 /// An authority, and all that may read of it by however many steps.
@@ -124,80 +170,85 @@ pub(crate) fn below(graph: &Graph, role: &str) -> Vec<RoleName> {
 }
 
 impl Locked {
-    /// The first rotation of this deployment that can go on does. `false`: none can.
-    async fn advance(&mut self, known: &Revisions) -> Result<bool, StoreError> {
-        let failed = doing("looking for rotations");
-        let moving = sqlx::query!(
-            "select a.vertex_id, a.state, a.change, v.role from authority a join vertex v using (vertex_id)
-             where a.deployment_id = $1 and a.state in ('introduced', 'retiring') order by a.vertex_id",
-            self.id.0
+    async fn hold(&mut self, vertex: VertexId, paused: bool, by: &str) -> Result<Begun, StoreError> {
+        let failed = doing("holding a rotation up");
+        let held = sqlx::query_scalar!(
+            "update authority set paused = $2 where vertex_id = $1 and state in ('introduced', 'retiring')
+             returning generation",
+            vertex.0,
+            paused
+        )
+        .fetch_optional(&mut *self.tx)
+        .await
+        .map_err(failed)?;
+        if held.is_none() {
+            return Ok(Begun::Resting);
+        }
+        self.told(vertex, if paused { "authority.paused" } else { "authority.resumed" }, by).await?;
+        Ok(Begun::Done)
+    }
+
+    /// Before it signs the new key is simply not trusted any more: nobody has anything of it. While both do, the old one signs
+    /// again, and the new one is retired when everybody has heard.
+    async fn back(&mut self, vertex: VertexId, by: &str, known: &Revisions) -> Result<Begun, StoreError> {
+        let states = self.states(vertex).await?;
+        let states: Vec<&str> = states.iter().map(String::as_str).collect();
+        let introduced = match states.as_slice() {
+            ["active", "introduced"] => true,
+            ["retiring", "active"] => false,
+            ["active", "retiring"] => return Ok(Begun::Moving),
+            _ => return Ok(Begun::Resting),
+        };
+        let change = self.next_change().await?;
+        if !self.again(vertex, change, by, known).await? {
+            return Ok(Begun::NotAtRest);
+        }
+        if introduced {
+            self.retire(vertex, "introduced", change).await?;
+        } else {
+            self.switch(vertex, "retiring", change).await?;
+        }
+        self.told(vertex, "authority.taken-back", by).await?;
+        Ok(Begun::Done)
+    }
+
+    /// States of all generations that are trusted, oldest first.
+    async fn states(&mut self, vertex: VertexId) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar!(
+            "select state from authority where vertex_id = $1 and state <> 'gone' order by generation",
+            vertex.0
         )
         .fetch_all(&mut *self.tx)
         .await
-        .map_err(&failed)?;
-        for row in moving {
-            let revision = self.revision(known).await?;
-            let below = below(&revision.graph, &row.role);
-            let held = sqlx::query_scalar!(
-                r#"select exists (select from vertex where deployment_id = $1 and role = any($2) and not gone
-                                         and since <= $3) as "held!""#,
-                self.id.0,
-                &below,
-                row.change
-            )
-            .fetch_one(&mut *self.tx)
+        .map_err(doing("looking at a rotation"))
+    }
+
+    async fn is_revoked(&mut self, vertex: VertexId) -> Result<bool, StoreError> {
+        sqlx::query_scalar!(
+            r#"select exists (select from authority where vertex_id = $1 and state <> 'gone' and revoked_at is not null) as "is!""#,
+            vertex.0
+        )
+        .fetch_one(&mut *self.tx)
+        .await
+        .map_err(doing("looking at a rotation"))
+    }
+
+    /// The key that signs is not to be relied upon. One row, however much it has signed.
+    async fn revoke(&mut self, vertex: VertexId, reason: RevocationReason, by: &str) -> Result<(), StoreError> {
+        sqlx::query!(
+            "update authority set revoked_at = now(), reason = $2
+             where vertex_id = $1 and state = 'active' and revoked_at is null",
+            vertex.0,
+            reason.as_str()
+        )
+        .execute(&mut *self.tx)
+        .await
+        .map_err(doing("revoking an authority"))?;
+        sqlx::query!("update authority set paused = false where vertex_id = $1 and state = 'introduced'", vertex.0)
+            .execute(&mut *self.tx)
             .await
-            .map_err(&failed)?;
-            if held {
-                continue;
-            }
-            let (vertex, change) = (VertexId(row.vertex_id), self.next_change().await?);
-            if !self.again(vertex, change, "rotation", known).await? {
-                continue;
-            }
-            if row.state == "introduced" {
-                self.switch(row.vertex_id, change).await?;
-                self.told(vertex, "authority.switched", "rotation").await?;
-            } else {
-                self.retire(row.vertex_id).await?;
-                self.told(vertex, "authority.retired", "rotation").await?;
-            }
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    async fn switch(&mut self, vertex: Uuid, change: i64) -> Result<(), StoreError> {
-        let failed = doing("switching an authority");
-        // One after the other: only one signs at any moment.
-        sqlx::query!(
-            "update authority set state = 'retiring', change = $2 where vertex_id = $1 and state = 'active'",
-            vertex,
-            change
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(&failed)?;
-        sqlx::query!(
-            "update authority set state = 'active', change = $2 where vertex_id = $1 and state = 'introduced'",
-            vertex,
-            change
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(&failed)?;
-        Ok(())
-    }
-
-    async fn retire(&mut self, vertex: Uuid) -> Result<(), StoreError> {
-        sqlx::query!(
-            "update authority set state = 'gone', key = null where vertex_id = $1 and state = 'retiring'",
-            vertex
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("retiring an authority"))?;
-        Ok(())
+            .map_err(doing("revoking an authority"))?;
+        self.told(vertex, "authority.revoked", by).await
     }
 
     /// Lets an authority run again. `false`: it is not at rest.
@@ -206,6 +257,7 @@ impl Locked {
         self.turn_apart(&[vertex], known, by, renew).await
     }
 
+    /// Says what became of the keys of an authority.
     async fn told(&mut self, vertex: VertexId, kind: &str, by: &str) -> Result<(), StoreError> {
         sqlx::query!(
             "insert into event (at, kind, deployment_id, vertex_id, principal, detail)

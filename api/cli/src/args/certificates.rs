@@ -1,7 +1,7 @@
 //! Arguments of `plinth ca` and `plinth cert`.
 
-use clap::Subcommand;
-use engine_core::request::RevocationReason;
+use clap::{Args, Subcommand};
+use engine_core::request::{RevocationReason, RotationMove};
 
 /// What can be done with authorities.
 #[derive(Debug, Subcommand)]
@@ -11,16 +11,69 @@ pub(crate) enum CaCommand {
         /// The deployment.
         name: String,
     },
-    /// Go over to another key: it is trusted beside the old one, then it signs, then the old one is retired.
-    ///
-    /// Each stage begins when every node role below has absorbed the one before; `plinth ca list` names those that have not.
-    #[command(after_help = "Example:\n  plinth ca rotate blue etcd-ca")]
-    Rotate {
+    /// Show an authority of a deployment, with its certificates and where its lists of what was revoked are.
+    #[command(after_help = "Example:\n  plinth ca show blue etcd-ca")]
+    Show {
         /// The deployment.
         name: String,
         /// The deployment role of the authority.
         role: String,
     },
+    /// Revoke the key of an authority: it goes over to another one with no way back, and all that it signed is signed anew and
+    /// refused in the end.
+    ///
+    /// It takes the stages of a rotation, for whoever trusts the other key only can not talk to those who have not heard of it.
+    #[command(after_help = "Example:\n  plinth ca revoke blue etcd-ca --reason key-compromise")]
+    Revoke {
+        /// The deployment.
+        name: String,
+        /// The deployment role of the authority.
+        role: String,
+        /// Why: unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation or privilege-withdrawn.
+        #[arg(long, default_value = "unspecified", value_parser = reason)]
+        reason: RevocationReason,
+    },
+    /// Go over to another key: it is trusted beside the old one, then it signs, then the old one is retired.
+    ///
+    /// Each stage begins when every node role below has absorbed the one before, and their checks have passed since; `plinth
+    /// status` names those that are waited for. Until the old one is retired it can be held up, or taken back.
+    #[command(after_help = "Examples:\n  plinth ca rotate blue etcd-ca\n  plinth ca rotate blue etcd-ca --pause\n  \
+        plinth ca rotate blue etcd-ca --back   the old key signs again, and the new one is retired")]
+    Rotate {
+        /// The deployment.
+        name: String,
+        /// The deployment role of the authority.
+        role: String,
+        #[command(flatten)]
+        ask: RotationAsk,
+    },
+}
+
+/// What is asked of a rotation that has begun; without any of them one begins.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct RotationAsk {
+    /// Stay in the stage that it is in.
+    #[arg(long)]
+    pause: bool,
+    /// Go on.
+    #[arg(long)]
+    resume: bool,
+    /// Go back to the key before, by the same rules.
+    #[arg(long)]
+    back: bool,
+}
+
+impl RotationAsk {
+    /// Which of them, if any.
+    pub(crate) fn what(&self) -> Option<RotationMove> {
+        match self {
+            Self { pause: true, .. } => Some(RotationMove::Pause),
+            Self { resume: true, .. } => Some(RotationMove::Resume),
+            Self { back: true, .. } => Some(RotationMove::Back),
+            _ => None,
+        }
+    }
 }
 
 /// What can be done with certificates.
@@ -30,6 +83,16 @@ pub(crate) enum CertCommand {
     List {
         /// The deployment.
         name: String,
+    },
+    /// Show a certificate, also one that has ended.
+    Show {
+        /// Its serial number, as `plinth cert list` shows it.
+        serial: String,
+    },
+    /// Have another certificate signed now for the node role that holds this one. The one before stays good until its end.
+    Renew {
+        /// Its serial number, as `plinth cert list` shows it.
+        serial: String,
     },
     /// Revoke a certificate. Its authority lists it at once, and services that read the list refuse it from their next handshake on.
     #[command(after_help = "Example:\n  plinth cert revoke 5c0fd1… --reason key-compromise")]

@@ -3,9 +3,12 @@
 use api_server::control::{Control, Document};
 use async_trait::async_trait;
 use engine_core::plan::dry_run::DryRun;
-use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
-use engine_core::view::{Applied, ExecEvent, Moved, Refusal, Resealed, Stood};
+use engine_core::request::{
+    AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
+};
+use engine_core::view::{Applied, CertificateView, ExecEvent, Moved, Refusal, Resealed, Stood};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 /// The engine's control, as the API asks for it.
 pub(super) struct Bridge(pub(super) engine_daemon::Control);
@@ -83,6 +86,32 @@ impl Control for Bridge {
 
     async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {
         self.0.rotate(name, role, by).await
+    }
+
+    async fn ask_rotation(&self, name: &str, role: &str, what: RotationMove, by: &str) -> Result<(), Refusal> {
+        self.0.ask_rotation(name, role, what, by).await
+    }
+
+    async fn revoke_authority(
+        &self,
+        name: &str,
+        role: &str,
+        reason: RevocationReason,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        self.0.revoke_authority(name, role, reason, by).await
+    }
+
+    async fn renew(&self, serial: &str, by: &str) -> Result<(), Refusal> {
+        self.0.renew(serial, by).await
+    }
+
+    async fn sign(&self, name: &str, role: &str, what: &SignRequest, by: &str) -> Result<CertificateView, Refusal> {
+        self.0.sign(name, role, what, by).await
+    }
+
+    async fn list(&self, authority: Uuid, part: i32, as_pem: bool) -> Result<Vec<u8>, Refusal> {
+        self.0.list(authority, part, as_pem).await
     }
 
     async fn remove_node(&self, name: &str, force: bool, by: &str) -> Result<(), Refusal> {

@@ -2,7 +2,9 @@
 
 use api_client::{Client, Endpoint};
 use api_server::control::Document;
-use engine_core::request::{Ask, CheckRequest, ExecRequest, NodeKey, RevocationReason, Seen};
+use engine_core::request::{
+    Ask, CertificateUsage, CheckRequest, ExecRequest, NodeKey, RevocationReason, RotationMove, Seen, SignRequest,
+};
 use engine_core::state::State;
 use engine_core::view::{ExecEvent, Health};
 
@@ -114,6 +116,20 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     client.rotate("blue", "etcd-ca").await.unwrap();
     client.rotate_secret("blue", "password").await.unwrap();
     assert_eq!(client.reseal().await.unwrap().unused, ["0011223344556677"]);
+    client.ask_rotation("blue", "etcd-ca", RotationMove::Back).await.unwrap();
+    client.revoke_authority("blue", "etcd-ca", RevocationReason::KeyCompromise).await.unwrap();
+    client.renew("4000").await.unwrap();
+    let request = SignRequest {
+        csr: String::new(),
+        subject: "ann".to_owned(),
+        names: Vec::new(),
+        usages: vec![CertificateUsage::Client],
+        lifetime: None,
+        not_before: None,
+        not_after: None,
+    };
+    assert_eq!(client.sign("blue", "etcd-ca", &request).await.unwrap_err().code(), "csr-unreadable");
+    assert_eq!(client.certificate("4000").await.unwrap_err().code(), "unknown-certificate");
     let refused = client.revoke("4000", RevocationReason::Superseded).await.unwrap_err();
     assert_eq!(refused.code(), "unknown-certificate");
     assert_eq!(client.remove_node("g-1", true).await.unwrap_err().code(), "node-in-use");
@@ -149,6 +165,10 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     rotate etcd-ca of blue by ann
     another secret of password of blue
     seal again
+    Back the rotation of etcd-ca of blue by ann
+    revoke etcd-ca of blue for key-compromise by ann
+    renew 4000 by ann
+    sign for ann with etcd-ca of blue by ann
     revoke 4000 for superseded by ann
     remove node g-1 by ann by force
     exec ["true"] on ["a", "b"] for 5 s

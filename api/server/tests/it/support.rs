@@ -10,15 +10,18 @@ use async_trait::async_trait;
 use engine_core::graph::Graph;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
-use engine_core::request::{AskRequest, CheckRequest, RedeployRequest, RevocationReason, Seen};
+use engine_core::request::{
+    AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
+};
 use engine_core::testing::{Fixture, catalog};
-use engine_core::view::{Applied, ExecEvent, Moved, Refusal, RefusalKind, Resealed, Stood};
+use engine_core::view::{Applied, CertificateView, ExecEvent, Moved, Refusal, RefusalKind, Resealed, Stood};
 use engine_store::testing::Database;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub(crate) const TOKEN: &str = "let-me-in";
 
@@ -169,6 +172,37 @@ impl Control for Recorder {
 
     async fn rotate(&self, name: &str, role: &str, by: &str) -> Result<(), Refusal> {
         self.record(format!("rotate {role} of {name} by {by}"));
+        Ok(())
+    }
+
+    async fn revoke_authority(
+        &self,
+        name: &str,
+        role: &str,
+        reason: RevocationReason,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        self.record(format!("revoke {role} of {name} for {} by {by}", reason.as_str()));
+        Ok(())
+    }
+
+    async fn renew(&self, serial: &str, by: &str) -> Result<(), Refusal> {
+        self.record(format!("renew {serial} by {by}"));
+        Ok(())
+    }
+
+    async fn sign(&self, name: &str, role: &str, what: &SignRequest, by: &str) -> Result<CertificateView, Refusal> {
+        self.record(format!("sign for {} with {role} of {name} by {by}", what.subject));
+        Err(Refusal::new(RefusalKind::Invalid, "csr-unreadable", "no request"))
+    }
+
+    async fn list(&self, authority: Uuid, part: i32, as_pem: bool) -> Result<Vec<u8>, Refusal> {
+        self.record(format!("list part {part} of {authority}{}", if as_pem { " in PEM" } else { "" }));
+        Ok(b"a list".to_vec())
+    }
+
+    async fn ask_rotation(&self, name: &str, role: &str, what: RotationMove, by: &str) -> Result<(), Refusal> {
+        self.record(format!("{what:?} the rotation of {role} of {name} by {by}"));
         Ok(())
     }
 

@@ -32,11 +32,15 @@ pub(super) async fn settle(
     let places = places(locked, concerned, made, &nodes).await?;
     let place = |(role, node): &(RoleName, NodeName)| places.get(&(role.as_str(), node.as_str())).copied();
     let why = json!({"revision": revision.number});
-    let mut moves: Vec<(VertexId, Event, Value)> = Vec::new();
-    moves.extend(concerned.unbind.iter().filter_map(|at| Some((place(at)?, Event::Unbind, why.clone()))));
-    moves.extend(concerned.bind.iter().filter_map(|at| Some((place(at)?, Event::Bind, why.clone()))));
+    let change = locked.change;
+    let leaving: BTreeSet<RoleName> = concerned.unbind.iter().map(|(role, _)| role.clone()).collect();
+    let unheard = locked.unheard(&revision.graph, &leaving).await?;
+    let left = |(role, _): &(RoleName, NodeName)| unheard.get(role).map_or(change, |since| change.min(*since));
+    let mut moves: Vec<(VertexId, Event, i64, Value)> = Vec::new();
+    moves.extend(concerned.unbind.iter().filter_map(|at| Some((place(at)?, Event::Unbind, left(at), why.clone()))));
+    moves.extend(concerned.bind.iter().filter_map(|at| Some((place(at)?, Event::Bind, change, why.clone()))));
     moves.extend(concerned.touch.iter().filter_map(|(at, reasons)| {
-        Some((place(at)?, Event::Touch, json!({"revision": revision.number, "changed": reasons})))
+        Some((place(at)?, Event::Touch, change, json!({"revision": revision.number, "changed": reasons})))
     }));
     shift(locked, revision, moves, by).await?;
     // What is on nodes that are made now waits for them, whoever judges it: the rest is left to turns.
@@ -67,7 +71,7 @@ pub(super) async fn settle(
 async fn shift(
     locked: &mut Locked,
     revision: &Revision,
-    moves: Vec<(VertexId, Event, Value)>,
+    moves: Vec<(VertexId, Event, i64, Value)>,
     by: &str,
 ) -> Result<(), StoreError> {
     if moves.is_empty() {
@@ -76,11 +80,11 @@ async fn shift(
     let ids: Vec<VertexId> = moves.iter().map(|(id, ..)| *id).collect();
     let mut hood = Hood::default();
     locked.near(&mut hood, &revision.graph, &ids).await?;
-    let (change, mut turn) = (locked.change, Turn::new(&revision.graph, hood));
-    for (id, what, why) in moves {
+    let mut turn = Turn::new(&revision.graph, hood);
+    for (id, what, since, why) in moves {
         if what == Event::Touch {
-            turn.touch(id, change, &why);
-        } else if let Err(illegal) = turn.event(id, what, change, why) {
+            turn.touch(id, since, &why);
+        } else if let Err(illegal) = turn.event(id, what, since, why) {
             tracing::debug!(%illegal, "a commit asks for what is so already");
         }
     }

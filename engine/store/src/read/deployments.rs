@@ -20,7 +20,7 @@ pub(super) struct Row {
     workload: String,
     pub(super) state: String,
     pub(super) paused: bool,
-    revision: i32,
+    pub(super) revision: i32,
     nodes: i64,
     pub(super) broken: bool,
     stale: i64,

@@ -9,7 +9,7 @@ use engine_core::why::{self, Chain, End, NodeStand};
 use sqlx::PgPool;
 use sqlx::types::Json;
 
-use super::{deployments, events, failed, moment, nodes, vertices};
+use super::{certificates, deployments, events, failed, moment, nodes, rotations, vertices};
 use crate::StoreError;
 
 /// The status of a deployment.
@@ -30,6 +30,9 @@ pub async fn status(pool: &PgPool, name: &str) -> Result<Option<StatusView>, Sto
     let mut rows = vertices::all(&mut tx, row.id).await?;
     let nodes = nodes::of_deployment(&mut tx, row.id).await?;
     let holders = vertices::holders(&mut tx, row.id).await?;
+    let of = rotations::Of { deployment: row.id, revision: row.revision };
+    let rotations = rotations::rotations(&mut tx, of).await?;
+    let certificates = certificates::held(&mut tx, row.id).await?;
     drop(tx);
 
     let order = order.flatten().map(|json| json.0).unwrap_or_default();
@@ -57,7 +60,7 @@ pub async fn status(pool: &PgPool, name: &str) -> Result<Option<StatusView>, Sto
             row.view(|| why::says(&end(id, &known, &mut ends), &known))
         })
         .collect();
-    Ok(Some(StatusView { deployment: row.view(Some(counts)), node_roles, nodes, event }))
+    Ok(Some(StatusView { deployment: row.view(Some(counts)), node_roles, nodes, rotations, certificates, event }))
 }
 
 /// The chain of a vertex, of which only the first and the end are of interest here. Ends are kept by vertex, so that

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use engine_agent::protocol::Mode;
 use engine_core::compile::duration;
 use engine_core::document::Object;
-use engine_core::request::RevocationReason;
+use engine_core::identity;
+use engine_core::request::{CertificateUsage, RevocationReason};
 use engine_pki::authority::{Founding, Permitted, found};
-use engine_pki::leaf::{Issuing, Usage, issue};
-use engine_pki::request::{Wanted, read};
+use engine_pki::leaf::{Issuing, issue};
+use engine_pki::request::{Request, Wanted, read};
 use engine_pki::revocation::{Listing, Revoked, list};
-use engine_pki::{Name, PkiError, Serial};
+use engine_pki::{Name, PkiError, Serial, Signer};
 use engine_store::StoreError;
 use engine_store::pki::{self, Authority, Certificate};
 use serde::{Deserialize, Serialize};
@@ -24,10 +25,10 @@ use crate::shared::Shared;
 
 /// What an authority is made as.
 #[derive(Debug, Serialize, Deserialize)]
-struct Form {
+pub(crate) struct Form {
     common_name: String,
     lifetime: String,
-    permitted: Permitted,
+    pub(crate) permitted: Permitted,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,7 +55,7 @@ struct LeafInputs {
     csr: String,
     identity: Identity,
     names: Vec<String>,
-    usages: Vec<Usage>,
+    usages: Vec<CertificateUsage>,
     lifetime: String,
 }
 
@@ -79,7 +80,7 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     }
     let kept = match there {
         Some(there) => there,
-        None => match make(work, &wanted.form, &founded_as) {
+        None => match make(shared, &wanted.form, &founded_as, 1) {
             Ok(made) => match pki::found(&shared.pool, of(work), &made).await? {
                 Some(kept) => kept,
                 None => return Ok(Did::failed("authority-unknown", "the authority is gone again".to_owned())),
@@ -102,14 +103,8 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     let revoked = pki::listed(&shared.pool, work.job.vertex).await?;
     let revoked: Vec<Revoked> =
         revoked.into_iter().map(|(serial, at, reason)| Revoked { serial, at, reason }).collect();
-    let key = shared.sealer.open(&pki::place(&kept.id.to_string()), &kept.key)?;
-    let listing = Listing {
-        certificate: &kept.certificate,
-        key: &key,
-        now: OffsetDateTime::now_utc(),
-        lifetime: span(&wanted.list_lifetime),
-    };
-    let listed = match list(&revoked, &listing) {
+    let listing = Listing { now: OffsetDateTime::now_utc(), lifetime: span(&wanted.list_lifetime), part: None };
+    let listed = match open(shared, &kept)?.and_then(|signer| list(&revoked, &signer, &listing)) {
         Ok(listed) => listed,
         Err(error) => return Ok(Did::failed(error.code(), told(&error))),
     };
@@ -122,18 +117,25 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     Ok(Did::Told(object(outputs)))
 }
 
-fn make(work: &Work<'_>, wanted: &Form, founded_as: &Value) -> Result<Authority, PkiError> {
-    generation(work.shared, wanted, founded_as, 1)
+/// An authority whose key is at hand. The outer error is that of the seal.
+pub(crate) fn open(shared: &Shared, authority: &Authority) -> Result<Result<Signer, PkiError>, StoreError> {
+    let key = shared.sealer.open(&pki::place(&authority.id.to_string()), &authority.key)?;
+    Ok(Signer::open(&authority.certificate, &key))
 }
 
-/// The next generation of an authority that there is.
-pub(crate) fn successor(shared: &Shared, before: &Authority) -> Result<Authority, PkiError> {
-    let unreadable = |error: serde_json::Error| PkiError::Unreadable { what: "authority", reason: error.to_string() };
-    let form: Form = serde_json::from_value(before.founded_as.clone()).map_err(unreadable)?;
-    generation(shared, &form, &before.founded_as, before.generation + 1)
+/// What an authority was made as.
+pub(crate) fn form(authority: &Authority) -> Result<Form, PkiError> {
+    serde_json::from_value(authority.founded_as.clone())
+        .map_err(|error| PkiError::Unreadable { what: "authority", reason: error.to_string() })
 }
 
-fn generation(shared: &Shared, form: &Form, founded_as: &Value, generation: i32) -> Result<Authority, PkiError> {
+/// Another generation of an authority that there is.
+pub(crate) fn successor(shared: &Shared, before: &Authority, generation: i32) -> Result<Authority, PkiError> {
+    let form = form(before)?;
+    make(shared, &form, &before.founded_as, generation)
+}
+
+fn make(shared: &Shared, form: &Form, founded_as: &Value, generation: i32) -> Result<Authority, PkiError> {
     let founding = Founding {
         common_name: &form.common_name,
         serial: Serial::of(rand::random()),
@@ -151,6 +153,9 @@ fn generation(shared: &Shared, form: &Form, founded_as: &Value, generation: i32)
         certificate: founded.certificate,
         key,
         not_after: founded.not_after,
+        // Read back when it is kept.
+        deployment: String::new(),
+        issued: 0,
     })
 }
 
@@ -179,8 +184,11 @@ pub(super) async fn leaf(work: &Work<'_>) -> Result<Did, StoreError> {
         let message = format!("there is no authority {} of generation {}", wanted.issuer.id, wanted.issuer.generation);
         return Ok(Did::failed("authority-unknown", message));
     };
-    let key = work.shared.sealer.open(&pki::place(&signer.id.to_string()), &signer.key)?;
-    match sign(&wanted, &signer, &key) {
+    let signed = match open(work.shared, &signer)? {
+        Ok(opened) => sign(&wanted, &signer, &opened),
+        Err(error) => return Ok(Did::failed(error.code(), told(&error))),
+    };
+    match signed {
         Ok(signed) => pki::keep(pool, of(work), signer.id, &signed).await?,
         Err(did) => return Ok(did),
     }
@@ -191,34 +199,60 @@ pub(super) async fn leaf(work: &Work<'_>) -> Result<Did, StoreError> {
     }
 }
 
-fn sign(wanted: &LeafInputs, signer: &Authority, key: &[u8]) -> Result<Certificate, Did> {
+fn sign(wanted: &LeafInputs, by: &Authority, signer: &Signer) -> Result<Certificate, Did> {
     let names = wanted.names.iter().map(|name| name.parse());
     let names: BTreeSet<Name> = names
         .collect::<Result<_, _>>()
         .map_err(|error: engine_pki::BadName| Did::failed("input-invalid", format!("input `names`: {error}")))?;
     let request = read(&wanted.csr, &Wanted { node: &wanted.identity.name, names: &names })
         .map_err(|refused| Did::failed(refused.code(), refused.to_string()))?;
-    let serial = Serial::of(rand::random());
-    let issuing = Issuing {
-        certificate: &signer.certificate,
-        key,
-        serial,
-        now: OffsetDateTime::now_utc(),
-        lifetime: span(&wanted.lifetime),
+    let asked = Asked {
+        subject: &wanted.identity.name,
+        names: &names,
         usages: &wanted.usages,
+        lifetime: span(&wanted.lifetime),
+        part: pki::part(by.issued),
     };
-    let issued = issue(&request, &issuing).map_err(|error| Did::failed(error.code(), told(&error)))?;
-    let usage = |usage: &Usage| json!(usage).as_str().unwrap_or_default().to_owned();
+    signed(&request, signer, by, &asked).map_err(|error| Did::failed(error.code(), told(&error)))
+}
+
+/// What was found to be in order of what somebody asks for.
+pub(crate) struct Asked<'a> {
+    pub(crate) subject: &'a str,
+    pub(crate) names: &'a BTreeSet<Name>,
+    pub(crate) usages: &'a [CertificateUsage],
+    pub(crate) lifetime: Duration,
+    /// Of the authority's lists.
+    pub(crate) part: i32,
+}
+
+/// Signs a request.
+pub(crate) fn signed(
+    request: &Request,
+    signer: &Signer,
+    by: &Authority,
+    asked: &Asked<'_>,
+) -> Result<Certificate, PkiError> {
+    let serial = Serial::of(rand::random());
+    let list = place(by, asked.part);
+    let (now, lifetime, usages) = (OffsetDateTime::now_utc(), asked.lifetime, asked.usages);
+    let issued = issue(request, signer, &Issuing { serial, now, lifetime, usages, list: &list })?;
     Ok(Certificate {
         serial: serial.hex(),
-        node: wanted.identity.name.clone(),
-        names: names.iter().map(ToString::to_string).collect(),
-        usages: wanted.usages.iter().map(usage).collect(),
+        node: asked.subject.to_owned(),
+        names: asked.names.iter().map(ToString::to_string).collect(),
+        usages: usages.iter().map(|usage| usage.as_str().to_owned()).collect(),
         body: issued.certificate,
         not_before: issued.not_before,
         not_after: issued.not_after,
         renew_at: issued.renew_at,
+        part: asked.part,
     })
+}
+
+/// Where a part of an authority's list of what was revoked can be had.
+pub(crate) fn place(by: &Authority, part: i32) -> String {
+    format!("{}/{part}.crl", identity::lists(&by.deployment, &by.id.to_string()))
 }
 
 fn certificate(signed: Certificate) -> Did {
@@ -234,12 +268,12 @@ fn of(work: &Work<'_>) -> pki::Work {
 }
 
 /// The schema has seen to it that it is one.
-fn span(text: &str) -> Duration {
+pub(crate) fn span(text: &str) -> Duration {
     Duration::seconds(i64::try_from(duration::seconds(text).unwrap_or(0)).unwrap_or(0))
 }
 
 /// An error with what is behind it.
-fn told(error: &PkiError) -> String {
+pub(crate) fn told(error: &PkiError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
