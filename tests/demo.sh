@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo: an etcd cluster of three lab nodes, from nothing.
+# The demo: an etcd cluster of three lab nodes, a balancer in front of it and a client, from nothing.
 #
 #   tests/demo.sh up      make packages and build came before; starts the engine, applies, proves, leaves it running
 #   tests/demo.sh down    takes everything away again: nodes, network, image, engine, data
@@ -41,10 +41,8 @@ start_engine() {
         echo "the engine runs already (pid $pid)"
         return
     fi
-    mkdir -p "$PLINTH_DATA"
-    chmod 0755 "$PLINTH_DATA"
     rm -f "$PLINTH_DATA/endpoint.json"
-    setsid "$plinth" serve --listen 127.0.0.1:0 >>"$log" 2>&1 </dev/null &
+    setsid "$plinth" serve --listen 127.0.0.1:0 --dns "$(names):53" >>"$log" 2>&1 </dev/null &
     local pid=$!
     echo "$pid" >"$PLINTH_DATA/serve.pid"
     # The file with the endpoint is the sign that it serves; a process that ended will never write it.
@@ -57,6 +55,16 @@ start_engine() {
 
 members() { "$plinth" deployment show demo >/dev/null && "$plinth" node list -o name | grep '^demo-members-'; }
 
+# Where the engine answers DNS questions: the lab's own address on this machine. Nothing else of the machine asks there.
+names() { sed -n 's/^ *"subnet": "\([0-9.]*\)\.[0-9]*\/.*/\1.1/p' "$PLINTH_DATA/lab/lab.json"; }
+
+# The example, with names that are answered.
+document() {
+    cp "$root/docs/examples/demo.yaml" "$PLINTH_DATA/demo.yaml"
+    echo "parameters: {resolvers: [$(names)]}" >>"$PLINTH_DATA/demo.yaml"
+    echo "$PLINTH_DATA/demo.yaml"
+}
+
 # etcdctl on a member, with the certificate of that member.
 ctl() { # node arguments
     local node=$1 tls=/etc/etcd/tls/server
@@ -65,6 +73,44 @@ ctl() { # node arguments
 }
 
 endpoint() { "$plinth" node show "$1" -o json | sed -n 's/^ *"address": "\([0-9.]*\)".*/https:\/\/\1:2379/p' | head -n 1; }
+
+# On the client, with what etcdctl has to know: its endpoint is the balancer, by name.
+through() { # script
+    "$plinth" exec demo-clients-1 -- bash -c "set -a; . /etc/etcd/client.env; $1" 2>&1
+}
+
+refused() { # who script
+    local said
+    if said=$(through "$2; timeout 5 etcdctl --dial-timeout=1s --command-timeout=1s get demo"); then die "$1 is let in: $said"; fi
+    echo "refused: $1"
+}
+
+prove_names() {
+    local name=etcd-balanced.demo.plinth.internal
+    "$plinth" dns records demo.plinth.internal
+    "$plinth" exec demo-clients-1 -- getent ahostsv4 "$name" >/dev/null || die "the client does not find $name"
+    through 'etcdctl put balanced "by name"' >/dev/null || die "nothing is written through $name"
+    [[ $(through 'etcdctl get --print-value-only balanced') == *"by name"* ]] || die "nothing is read through $name"
+    echo "written and read by a client with its certificate, through $(through 'echo $ETCDCTL_ENDPOINTS' | grep -o 'https.*')"
+}
+
+prove_refusals() {
+    local serial
+    refused "a client without a certificate" 'unset ETCDCTL_CERT ETCDCTL_KEY'
+    refused "a client with a certificate of another authority" \
+        'cd $(mktemp -d); openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=etcd -days 1 -keyout key -out cert 2>/dev/null
+         ETCDCTL_CERT=$PWD/cert ETCDCTL_KEY=$PWD/key'
+    serial=$(through 'openssl x509 -in $ETCDCTL_CERT -noout -serial' | sed -n 's/.*serial=//p')
+    "$plinth" cert revoke "${serial,,}" --reason superseded
+    # The list goes to every member; until it is there, that member knows nothing of it.
+    for _ in $(seq 50); do through 'etcdctl --dial-timeout=1s --command-timeout=1s get demo' >/dev/null || break; done
+    "$plinth" wait demo
+    refused "a client with a certificate that was revoked" true
+    # A machine made anew has a key and a certificate of its own.
+    "$plinth" redeploy demo --node demo-clients-1 --yes --wait >/dev/null
+    [[ $(through 'etcdctl get --print-value-only balanced') == *"by name"* ]] || die "the client's next certificate does not do"
+    echo "let in: the client with its next certificate"
+}
 
 prove() {
     local first node key value
@@ -78,19 +124,19 @@ prove() {
         echo "written through $first, read through $node: $value"
     done
     for node in "${nodes[@]}"; do ctl "$node" endpoint health 2>&1; done
-    if "$plinth" exec "$first" -- curl --silent --cacert /etc/etcd/tls/server/ca.pem "$(endpoint "$first")/health"; then
-        die "$first talks to a client without a certificate"
-    fi
-    echo "$first refuses a client without a certificate"
+    prove_names
+    prove_refusals
 }
 
 up() {
     local since
-    since=$(date +%s.%N); start_engine; took "start the engine" "$since"
+    mkdir -p "$PLINTH_DATA"
+    chmod 0755 "$PLINTH_DATA"
     since=$(date +%s.%N); "$plinth" lab up; took "base image and network of the lab" "$since"
+    since=$(date +%s.%N); start_engine; took "start the engine" "$since"
     since=$(date +%s.%N)
-    "$plinth" apply "$root/docs/examples/demo.yaml" --yes --wait
-    took "apply: nodes, packages, etcd" "$since"
+    "$plinth" apply "$(document)" --yes --wait
+    took "apply: nodes, packages, names, etcd, balancer" "$since"
     "$plinth" status demo
     since=$(date +%s.%N); prove; took "proof" "$since"
     echo
@@ -105,6 +151,8 @@ It is left running. To go on (make demo-down takes it away):
   plinth why demo deployment/etcd-ready
   plinth graph demo -o mermaid
   plinth exec $(members | head -n 1) -- bash -c 'cd /etc/etcd/tls/server; etcdctl --endpoints=$(endpoint "$(members | head -n 1)") --cacert=ca.pem --cert=cert.pem --key=key.pem member list'
+  plinth exec demo-clients-1 -- bash -c 'set -a; . /etc/etcd/client.env; etcdctl endpoint health'
+  dig @$(names) +short etcd.demo.plinth.internal
   plinth scale demo members 5 --wait
   plinth destroy demo
 TEXT

@@ -21,6 +21,7 @@ declare -A why=(
     [iproute2]="the lab's bridge"
     [bind9]="a server of others that names are pushed to"
     [knot]="another one"
+    [haproxy]="what the agent tells a load balancer"
     [bind9-dnsutils]="asking as others do"
 )
 
@@ -53,6 +54,6 @@ apt-get install -q -y --no-install-recommends "${missing[@]}"
 for package in "${missing[@]}"; do
     case $package in
         bind9) systemctl disable -q named 2>/dev/null || true ;;
-        knot) systemctl disable -q knot 2>/dev/null || true ;;
+        knot | haproxy) systemctl disable -q "$package" 2>/dev/null || true ;;
     esac
 done

@@ -1,6 +1,7 @@
 //! Names of nodes: answered as soon as they count as done, gone before their machines are, the same by every engine.
 
 pub(crate) mod lab;
+mod service;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -7,6 +7,7 @@ mod site;
 mod sshd;
 mod support;
 
+mod balancer;
 mod certificates;
 mod converge;
 mod database;

@@ -31,11 +31,11 @@ const DEPLOYMENTS: [(&str, &str); 4] = [
     (
         "re",
         "deployment: re\nworkload: etcd-cluster\n\
-         nodes: {members: {provider: lab, count: 1}, clients: {provider: lab, count: 1}}\n",
+         nodes: {members: {provider: lab, count: 1}, clients: {provider: lab, count: 1}, balancers: {provider: lab, count: 1}}\n",
     ),
     (
         "rd",
-        "deployment: rd\nworkload: named-nodes\nparameters: {zone: rd.internal, servers: [198.51.100.54]}\n\
+        "deployment: rd\nworkload: named-nodes\nparameters: {servers: [198.51.100.54]}\n\
          nodes: {members: {provider: lab, count: 1}}\n",
     ),
     ("rt", "deployment: rt\nworkload: trusting\nnodes: {all: {provider: lab, count: 1}}\n"),

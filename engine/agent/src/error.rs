@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use engine_core::template::TemplateError;
 
+use crate::protocol::NOT_YET;
+
 /// Result of everything a step does.
 pub(crate) type Result<T> = std::result::Result<T, StepError>;
 
@@ -39,6 +41,9 @@ pub(crate) enum StepError {
     Cancelled,
     #[error("{what} did not come about within {within}: {last}")]
     WaitTimeout { what: String, within: String, last: String },
+    /// What was seen, to follow `sees that`. The job is put away and looks again.
+    #[error("{0}")]
+    NotYet(String),
     #[error("the node did not reboot within {0} s")]
     RebootDidNotHappen(u64),
     #[error("sha256 of {url} is {actual}, expected {expected}")]
@@ -104,6 +109,7 @@ impl StepError {
             Self::Timeout(_) => "timeout",
             Self::Cancelled => "cancelled",
             Self::WaitTimeout { .. } => "wait-timeout",
+            Self::NotYet(_) => NOT_YET,
             Self::RebootDidNotHappen(_) => "reboot-did-not-happen",
             Self::ChecksumMismatch { .. } => "checksum-mismatch",
             Self::AptLocked { .. } => "apt-locked",

@@ -31,6 +31,11 @@ pub fn common(theirs: u32) -> Option<u32> {
     Some(theirs.min(PROTOCOL)).filter(|version| *version >= OLDEST)
 }
 
+/// The code of a job that ended because something outside is not there yet; its message is what was seen. Nothing failed: once
+/// the agent has forgotten the job, it may be sent again, from its first step. To an engine that does not know the code it is a
+/// failure like others.
+pub const NOT_YET: &str = "not-yet";
+
 /// Bytes in a frame at most.
 pub const MAX_FRAME: u32 = 64 << 20;
 

@@ -10,6 +10,7 @@ mod certificate;
 mod directory;
 mod download;
 mod file;
+mod haproxy;
 mod key;
 mod link;
 mod module;
@@ -65,6 +66,7 @@ pub(crate) fn apply(kind: &str, args: Value, cx: &mut Context<'_>) -> Result<Rep
         "download" => download::apply(&read(kind, args)?, cx),
         "file" => file::apply(&read(kind, args)?, cx),
         "group" => account::apply_group(&read(kind, args)?, cx),
+        "haproxy" => haproxy::apply(&read(kind, args)?, cx),
         "key" => key::apply(&read(kind, args)?, cx),
         "link" => link::apply(&read(kind, args)?, cx),
         "module" => module::apply_module(&module::read(args)?, cx),
@@ -97,7 +99,7 @@ pub(crate) fn undo(kind: &str, args: Value, cx: &mut Context<'_>) -> Result<Repo
         "unpack" => unpack::undo(&read(kind, args)?, cx),
         "user" => account::undo_user(&read(kind, args)?, cx),
         // Nothing of them stays, or nothing is known of it: that is for the role's own `remove` and `destroys`.
-        "absent" | "certificate" | "output" | "reboot" | "run" | "wait" => Ok(Report::unchanged()),
+        "absent" | "certificate" | "haproxy" | "output" | "reboot" | "run" | "wait" => Ok(Report::unchanged()),
         _ => Err(StepError::UnknownKind(kind.to_owned())),
     }
 }
@@ -141,9 +143,9 @@ pub(crate) fn is_repeatable(step: &Step) -> bool {
 
 /// What it is, for people: `file /etc/hosts`.
 pub(crate) fn title(kind: &str, args: &Value) -> String {
-    const TELLING: [&str; 14] = [
+    const TELLING: [&str; 15] = [
         "about", "path", "name", "names", "url", "archive", "script", "tcp", "http", "unix", "unit", "command", "text",
-        "cert",
+        "cert", "backend",
     ];
     let telling = match args {
         Value::Object(args) if kind != "output" => TELLING.iter().find_map(|key| args.get(*key)).map(words),

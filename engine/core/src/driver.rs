@@ -137,10 +137,14 @@ fn dns() -> BTreeMap<&'static str, Driver> {
         },
     });
     let zone = json!({
-        "type": "object", "additionalProperties": false, "required": ["name", "reverse", "ttl", "pushes"],
-        "properties": {"name": name, "reverse": {"type": "array", "items": name}, "ttl": ttl, "pushes": pushes},
+        "type": "object", "additionalProperties": false, "required": ["name", "reverse", "ttl", "pushes", "answered"],
+        "properties": {"name": name, "reverse": {"type": "array", "items": name}, "ttl": ttl, "pushes": pushes,
+                       "answered": {"type": "boolean"}},
     });
-    let example = json!({"name": "demo.internal", "reverse": ["10.in-addr.arpa"], "ttl": 60, "pushes": []});
+    let example =
+        json!({"name": "demo.internal", "reverse": ["10.in-addr.arpa"], "ttl": 60, "pushes": [], "answered": true});
+    let addresses = json!({"type": "object", "additionalProperties": {"type": "string", "format": "ipv4"}});
+    let fqdn = Told { schema: name.clone(), example: json!("web.demo.internal") };
     BTreeMap::from([
         (
             "dns.zone",
@@ -150,6 +154,7 @@ fn dns() -> BTreeMap<&'static str, Driver> {
                     ("subnets", json!({"type": "array", "items": {"type": "string"}})),
                     ("ttl", ttl),
                     ("pushes", pushes),
+                    ("answered", json!({"type": "boolean"})),
                 ]),
                 outputs: BTreeMap::from([("zone", Told { schema: zone.clone(), example })]),
             },
@@ -158,11 +163,18 @@ fn dns() -> BTreeMap<&'static str, Driver> {
             "dns.record",
             Driver {
                 inputs: BTreeMap::from([
-                    ("zone", zone),
+                    ("zone", zone.clone()),
                     ("name", name.clone()),
                     ("address", json!({"type": "string"})),
                 ]),
-                outputs: BTreeMap::from([("fqdn", Told { schema: name, example: json!("web.demo.internal") })]),
+                outputs: BTreeMap::from([("fqdn", fqdn.clone())]),
+            },
+        ),
+        (
+            "dns.service",
+            Driver {
+                inputs: BTreeMap::from([("zone", zone), ("name", name), ("addresses", addresses)]),
+                outputs: BTreeMap::from([("fqdn", fqdn)]),
             },
         ),
     ])

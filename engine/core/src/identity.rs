@@ -34,7 +34,11 @@ pub fn lists(deployment: &str, authority: &str) -> String {
 
 /// A field of the deployment that follows from its name.
 pub fn of_deployment(field: &str, deployment: &str) -> Option<Value> {
-    (field == "name_constraints").then(|| name_constraints(deployment))
+    match field {
+        "name_constraints" => Some(name_constraints(deployment)),
+        "zone" => Some(Value::String(zone(deployment))),
+        _ => None,
+    }
 }
 
 /// A fact of a node in a deployment, as found out or derived: `names` are all under which others reach it, its address
@@ -69,6 +73,14 @@ mod tests {
         assert_eq!(fact(facts, "blue", "cpus"), Some(json!(2)));
         let unknown = Object::from_iter([("name".to_owned(), json!("blue-members-1"))]);
         assert_eq!(fact(&unknown, "blue", "names"), None, "its address is not known yet");
+    }
+
+    #[test]
+    fn the_zone_of_names_is_that_which_authorities_are_confined_to() {
+        assert_eq!(of_deployment("zone", "blue"), Some(json!("blue.plinth.internal")));
+        let constraints = of_deployment("name_constraints", "blue").expect("a field");
+        assert_eq!(constraints["dns"], json!(["blue.plinth.internal"]));
+        assert_eq!(of_deployment("name", "blue"), None, "it is stored");
     }
 
     #[test]

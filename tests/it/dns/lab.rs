@@ -53,7 +53,7 @@ fn dig(at: &Address, words: &[&str]) -> (String, Vec<String>) {
 
 fn named(count: u32, at: &Address) -> String {
     format!(
-        "deployment: lab\nworkload: named-nodes\nparameters: {{zone: lab.internal, servers: [{at}]}}\n\
+        "deployment: lab\nworkload: named-nodes\nparameters: {{servers: [{at}]}}\n\
          nodes: {{members: {{provider: lab, count: {count}}}}}\n"
     )
 }
@@ -71,7 +71,7 @@ fn nodes_find_each_other_by_name_and_who_leaves_is_found_no_more() {
         found["address"].as_str().expect("an address").to_owned()
     };
     for node in ["lab-members-1", "lab-members-2", "lab-members-3"] {
-        let (name, wanted) = (format!("{node}.lab.internal"), ("NOERROR".to_owned(), vec![address(node)]));
+        let (name, wanted) = (format!("{node}.lab.plinth.internal"), ("NOERROR".to_owned(), vec![address(node)]));
         assert_eq!(dig(&at, &[&name]), wanted);
         assert_eq!(dig(&at, &["+tcp", &name]), wanted);
         // From another node, by its own resolver.
@@ -82,34 +82,37 @@ fn nodes_find_each_other_by_name_and_who_leaves_is_found_no_more() {
     let zones = site.json(&["dns", "zones"]);
     assert_eq!(
         (&zones[0]["name"], &zones[0]["deployment"], &zones[0]["names"]),
-        (&json!("lab.internal"), &json!("lab"), &json!(3))
+        (&json!("lab.plinth.internal"), &json!("lab"), &json!(3))
     );
-    let records = site.json(&["dns", "records", "lab.internal"]);
+    let records = site.json(&["dns", "records", "lab.plinth.internal"]);
     assert_eq!(records.as_array().map(Vec::len), Some(3), "{records:#}");
     assert_eq!(
         (&records[0]["values"][0], &records[0]["node_role"]),
         (&json!(address("lab-members-1")), &json!("lab-members-1/dns-name"))
     );
-    assert!(site.ok(&["dns", "records", "lab.internal"]).contains("lab-members-2.lab.internal"));
+    assert!(site.ok(&["dns", "records", "lab.plinth.internal"]).contains("lab-members-2.lab.plinth.internal"));
     assert!(site.fails(&["dns", "records", "other.internal"]).contains("unknown-zone"));
     // Whatever else there is, is asked of the servers of before.
     let kept = site.ok(&["exec", "lab-members-1", "--", "cat", "/etc/resolv.conf"]);
     assert!(kept.contains("# Those above are answered by Plinth."), "{kept}");
-    for words in [&["+notcp", "AXFR", "lab.internal"][..], &["AXFR", "lab.internal"]] {
+    for words in [&["+notcp", "AXFR", "lab.plinth.internal"][..], &["AXFR", "lab.plinth.internal"]] {
         assert!(!dig(&at, words).1.iter().any(|value| *value == address("lab-members-1")), "{words:?}");
     }
     assert_eq!(dig(&at, &["example.com"]).0, "REFUSED");
 
     // An engine that is killed answers again what it answered before.
     site.kill(engine);
-    assert_eq!(dig(&at, &["lab-members-1.lab.internal"]).0, "none");
+    assert_eq!(dig(&at, &["lab-members-1.lab.plinth.internal"]).0, "none");
     site.start_with(&["--dns", &at.server()]);
-    assert_eq!(dig(&at, &["lab-members-1.lab.internal"]), ("NOERROR".to_owned(), vec![address("lab-members-1")]));
+    assert_eq!(
+        dig(&at, &["lab-members-1.lab.plinth.internal"]),
+        ("NOERROR".to_owned(), vec![address("lab-members-1")])
+    );
 
     // A member leaves: its name is gone while its machine is still there.
     site.apply(&named(2, &at));
     let machine = site.data().join("lab/nodes/lab-members-3");
-    site.until_so("without the name", || match dig(&at, &["lab-members-3.lab.internal"]).0 {
+    site.until_so("without the name", || match dig(&at, &["lab-members-3.lab.plinth.internal"]).0 {
         code if code == "NXDOMAIN" => Ok(()),
         code => Err(code),
     });
@@ -117,5 +120,5 @@ fn nodes_find_each_other_by_name_and_who_leaves_is_found_no_more() {
     site.until_so("without the machine", || if machine.exists() { Err("it is there".to_owned()) } else { Ok(()) });
     site.until_active("lab");
     site.ok(&["destroy", "lab", "--yes", "--wait"]);
-    assert_eq!(dig(&at, &["lab-members-1.lab.internal"]).0, "REFUSED");
+    assert_eq!(dig(&at, &["lab-members-1.lab.plinth.internal"]).0, "REFUSED");
 }

@@ -1,5 +1,6 @@
 //! The real binary, in folders of its own: jobs, what becomes of them when things die, and what each step does.
 
+mod haproxy;
 mod jobs;
 mod schema;
 mod steps;

@@ -24,6 +24,7 @@ fn examples() -> Vec<Value> {
         json!({"download": with(json!({"url": "https://x/y", "path": "DIR/y", "sha256": "0".repeat(64), "ca": "/c"}))}),
         json!({"file": with(json!({"path": "DIR/f", "content": "x", "diff": false, "as": "file"}))}),
         json!({"group": {"name": "nosuch", "gid": 1234, "system": true}}),
+        json!({"haproxy": {"socket": "DIR/none", "reload": "true", "backend": "b", "loaded": "x", "servers": {"a": "10.0.0.1:80"}, "options": "check", "drain": "1s"}, "as": "seen"}),
         json!({"key": with(json!({"path": "DIR/k", "algorithm": "ed25519", "generation": 1, "subject": "n", "names": ["n", "10.0.0.1"]}))}),
         json!({"link": {"path": "DIR/l", "to": "f"}}),
         json!({"module": {"name": ["nosuch"]}}),

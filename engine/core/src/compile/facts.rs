@@ -36,9 +36,11 @@ pub(crate) fn of_deployment(field: &str) -> Option<Value> {
                             "items": {"type": "string", "pattern": "^[0-9a-f.:]+/[0-9]{1,3}$"}},
             },
         })),
+        "zone" => Some(json!({"type": "string", "minLength": 1, "maxLength": 253,
+                              "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"})),
         _ => FIELDS.contains(&field).then(|| json!({"type": "string", "minLength": 1})),
     }
 }
 
 /// Fields of the deployment that an input can read.
-pub(super) const FIELDS: [&str; 3] = ["name", "name_constraints", "workload"];
+pub(super) const FIELDS: [&str; 4] = ["name", "name_constraints", "workload", "zone"];

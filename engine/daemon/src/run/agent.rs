@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use engine_agent::protocol::{JobSpec, Limits, Mode, Outcome, Status};
+use engine_agent::protocol::{JobSpec, Limits, Mode, NOT_YET, Outcome, Status};
 use engine_core::catalog::CatalogRole;
 use engine_core::document::Object;
 use engine_core::settle::turn::Failure;
@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::later::time_of;
-use super::{Ran, heard};
+use super::later::{pause, time_of};
+use super::{Ran, cancelled, heard};
 use crate::shared::Shared;
 
 /// A node that does not answer for so long shows it.
@@ -80,7 +80,24 @@ pub(super) async fn run(
     if recorded.is_none() && !record.await {
         return Ok(Ran::NotOurs);
     }
-    Ok(ran)
+    match ran {
+        Ran::Over(outcome) if outcome.code.as_deref() == Some(NOT_YET) => {
+            if cancel.is_cancelled() {
+                return Ok(Ran::Over(cancelled()));
+            }
+            Ok(later(shared, job, &target, outcome).await)
+        }
+        ran => Ok(ran),
+    }
+}
+
+/// It is sent again when its time has come, so the agent must not know it any more. Where the agent can not be told, it says
+/// the same again at the next look.
+async fn later(shared: &Shared, job: &OpenJob, target: &Target, outcome: Outcome) -> Ran {
+    if let Err(error) = shared.remote.forget(target, job.job).await {
+        tracing::debug!(%error, job = %job.job, "the journal of a job that waits stays for now");
+    }
+    Ran::Later { saw: outcome.message.unwrap_or_default(), after: pause(job) }
 }
 
 async fn follow(

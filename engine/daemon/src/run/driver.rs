@@ -61,6 +61,7 @@ pub(super) async fn run(
     let did = match driver {
         "dns.zone" => dns::zone(&work).await?,
         "dns.record" => dns::record(&work).await?,
+        "dns.service" => dns::service(&work).await?,
         "pki.authority" => pki::authority(&work).await?,
         "pki.leaf" => pki::leaf(&work).await?,
         engine_core::driver::RANDOM => secret::random(&work).await?,

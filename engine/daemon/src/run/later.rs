@@ -13,6 +13,17 @@ use tokio::time::sleep;
 use super::{DOWN_PAUSE, failed};
 use crate::shared::Shared;
 
+/// The first pause between two looks; each later one is twice as long, up to the longest.
+const FIRST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How long a job is put away that has been looked at this often.
+pub(super) fn pause(job: &OpenJob) -> Duration {
+    // A job has a new fence for each look.
+    let looks = u32::try_from(job.fence - 1).unwrap_or(0).min(16);
+    FIRST.saturating_mul(1 << looks).min(LONGEST)
+}
+
 /// How long a job of this role may take, from its claim.
 pub(super) fn time_of(role: &CatalogRole) -> Duration {
     let said = role.doc.timeout.as_deref().and_then(|text| duration::seconds(text).ok());

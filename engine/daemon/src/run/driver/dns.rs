@@ -3,7 +3,8 @@
 
 mod push;
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use engine_agent::protocol::Mode;
@@ -17,14 +18,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::push::{Push, Pushed};
+use super::super::later::pause;
 use super::{Did, Work};
 use crate::shared::Shared;
 
 /// A server that does not answer within this is looked at again later.
 const ANSWER: Duration = Duration::from_millis(500);
-/// The first pause between two looks; each later one is twice as long, up to the longest.
-const FIRST: Duration = Duration::from_millis(20);
-const LONGEST: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 struct ZoneInputs {
@@ -34,6 +33,8 @@ struct ZoneInputs {
     ttl: i32,
     #[serde(default)]
     pushes: Vec<Push>,
+    /// Does anybody have to answer? Those who do answer always have to.
+    answered: bool,
 }
 
 /// As the role of a zone outputs it.
@@ -43,6 +44,7 @@ struct ZoneHandle {
     reverse: Vec<String>,
     ttl: i32,
     pushes: Vec<Push>,
+    answered: bool,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +52,22 @@ struct RecordInputs {
     zone: ZoneHandle,
     name: String,
     address: IpAddr,
+}
+
+#[derive(Deserialize)]
+struct ServiceInputs {
+    zone: ZoneHandle,
+    name: String,
+    /// By node; the same one twice counts once.
+    addresses: BTreeMap<String, Ipv4Addr>,
+}
+
+/// Names, and who else is to have them.
+struct Wanted {
+    zone: ZoneHandle,
+    /// The one that is told.
+    fqdn: Name,
+    records: Vec<Named>,
 }
 
 /// What servers are to answer.
@@ -93,19 +111,33 @@ pub(super) async fn zone(work: &Work<'_>) -> Result<Did, StoreError> {
     let expected: Vec<Expected> =
         names.into_iter().map(|name| Expected { name, kind: Kind::Soa, values: values() }).collect();
     let (name, reverse) = texts.split_first().map_or((json!(""), json!([])), |(name, rest)| (json!(name), json!(rest)));
-    let output = json!({"name": name, "reverse": reverse, "ttl": inputs.ttl, "pushes": inputs.pushes});
+    let pushes = &inputs.pushes;
+    let output =
+        json!({"name": name, "reverse": reverse, "ttl": inputs.ttl, "pushes": pushes, "answered": inputs.answered});
     // Zones of others are theirs: they stay when ours go.
     let others = if remove { &[][..] } else { &inputs.pushes };
-    observed(work, others, &expected, ("zone", output)).await
+    observed(work, (others, inputs.answered), &expected, ("zone", output)).await
 }
 
 /// The name of a node, and the way back from its address where that zone is ours too.
 pub(super) async fn record(work: &Work<'_>) -> Result<Did, StoreError> {
-    let named = |inputs: RecordInputs| records(&inputs).map(|(fqdn, records)| (inputs.zone.pushes, fqdn, records));
-    let (pushes, fqdn, records) = match work.read().and_then(named) {
-        Ok(read) => read,
-        Err(did) => return Ok(did),
-    };
+    match work.read().and_then(records) {
+        Ok(wanted) => publish(work, wanted).await,
+        Err(did) => Ok(did),
+    }
+}
+
+/// The name of a service, with the addresses of those that serve. Without any there is no such name.
+pub(super) async fn service(work: &Work<'_>) -> Result<Did, StoreError> {
+    match work.read().and_then(service_record) {
+        Ok(wanted) => publish(work, wanted).await,
+        Err(did) => Ok(did),
+    }
+}
+
+async fn publish(work: &Work<'_>, wanted: Wanted) -> Result<Did, StoreError> {
+    let Wanted { zone, fqdn, records } = wanted;
+    let pushes = &zone.pushes;
     let (shared, job, remove) = (work.shared, work.job, work.mode == Mode::Remove);
     let sets = push::sets(&records, remove);
     let mut expected = Vec::new();
@@ -113,7 +145,8 @@ pub(super) async fn record(work: &Work<'_>) -> Result<Did, StoreError> {
         let values = if remove { Vec::new() } else { record.data.clone() };
         expected.push(Expected { name: name.clone(), kind: *kind, values: Values::Exactly(values) });
     }
-    let mut wanted: Vec<Record> = records.into_iter().map(|(_, _, record)| record).collect();
+    let mut wanted: Vec<Record> =
+        records.into_iter().map(|(_, _, record)| record).filter(|record| !record.data.is_empty()).collect();
     if work.mode == Mode::Check {
         wanted.sort_unstable_by(|a, b| (&a.name, &a.kind).cmp(&(&b.name, &b.kind)));
         let has = dns::records_of(&shared.pool, job.vertex).await?;
@@ -133,13 +166,13 @@ pub(super) async fn record(work: &Work<'_>) -> Result<Did, StoreError> {
         if let Some(did) = did {
             return Ok(did);
         }
-        match push::push(&pushes, &sets).await {
+        match push::push(pushes, &sets).await {
             Pushed::Done => {}
             Pushed::Refused(failure) => return Ok(Did::Failed(failure)),
             Pushed::NotYet(saw) => return Ok(later(job, saw)),
         }
     }
-    observed(work, &pushes, &expected, ("fqdn", json!(fqdn.as_str()))).await
+    observed(work, (pushes, zone.answered), &expected, ("fqdn", json!(fqdn.as_str()))).await
 }
 
 fn crooked(error: NameError) -> Did {
@@ -160,7 +193,7 @@ fn zone_names(inputs: &ZoneInputs) -> Result<Vec<Name>, Did> {
 
 type Named = (Name, Kind, Record);
 
-fn records(inputs: &RecordInputs) -> Result<(Name, Vec<Named>), Did> {
+fn records(inputs: RecordInputs) -> Result<Wanted, Did> {
     let zone = Name::parse(&inputs.zone.name).map_err(crooked)?;
     let name = zone.below(&inputs.name).map_err(crooked)?;
     let kind = if inputs.address.is_ipv4() { Kind::A } else { Kind::Aaaa };
@@ -178,7 +211,22 @@ fn records(inputs: &RecordInputs) -> Result<(Name, Vec<Named>), Did> {
     if let Some(zone) = reverse.max_by_key(|zone| zone.as_str().len()) {
         records.push((back.clone(), Kind::Ptr, record(zone.as_str(), &back, Kind::Ptr, name.to_string())));
     }
-    Ok((name, records))
+    Ok(Wanted { zone: inputs.zone, fqdn: name, records })
+}
+
+fn service_record(inputs: ServiceInputs) -> Result<Wanted, Did> {
+    let zone = Name::parse(&inputs.zone.name).map_err(crooked)?;
+    let name = zone.below(&inputs.name).map_err(crooked)?;
+    // As servers' answers are compared.
+    let data: BTreeSet<String> = inputs.addresses.values().map(ToString::to_string).collect();
+    let record = Record {
+        zone: zone.to_string(),
+        name: name.to_string(),
+        kind: Kind::A.as_str().to_owned(),
+        data: data.into_iter().collect(),
+        ttl: inputs.zone.ttl,
+    };
+    Ok(Wanted { zone: inputs.zone, fqdn: name.clone(), records: vec![(name, Kind::A, record)] })
 }
 
 /// What becomes of a job that could not write.
@@ -194,11 +242,11 @@ fn refused(written: Written) -> Option<Did> {
 /// Done if all servers answer as expected; else what one of them said.
 async fn observed(
     work: &Work<'_>,
-    pushes: &[Push],
+    others: (&[Push], bool),
     expected: &[Expected],
     (output, value): (&str, Value),
 ) -> Result<Did, StoreError> {
-    Ok(match (differs(work.shared, pushes, expected).await?, work.mode) {
+    Ok(match (differs(work.shared, others, expected).await?, work.mode) {
         (None, Mode::Apply) => Did::Told(Object::from_iter([(output.to_owned(), value)])),
         (None, _) => Did::nothing(),
         (Some(saw), Mode::Check) => Did::Drifted(saw),
@@ -207,17 +255,19 @@ async fn observed(
 }
 
 fn later(job: &OpenJob, saw: String) -> Did {
-    // A job has a new fence for each look.
-    let looks = u32::try_from(job.fence - 1).unwrap_or(0).min(16);
-    Did::NotYet(saw, FIRST.saturating_mul(1 << looks).min(LONGEST))
+    Did::NotYet(saw, pause(job))
 }
 
 /// What a server says that is not as expected, to follow `sees that`.
-async fn differs(shared: &Shared, pushes: &[Push], expected: &[Expected]) -> Result<Option<String>, StoreError> {
+async fn differs(
+    shared: &Shared,
+    (pushes, answered): (&[Push], bool),
+    expected: &[Expected],
+) -> Result<Option<String>, StoreError> {
     let servers = dns::servers(&shared.pool).await?;
     let engines = servers.iter().filter_map(|server| server.parse().ok());
     let servers: Vec<SocketAddr> = engines.chain(pushes.iter().map(|push| push.server)).collect();
-    if servers.is_empty() {
+    if servers.is_empty() && answered {
         return Ok(Some("no engine answers DNS questions; one does with `plinth serve --dns ADDRESS:PORT`".to_owned()));
     }
     let questions = servers.iter().flat_map(|server| expected.iter().map(move |expected| (*server, expected)));
