@@ -21,6 +21,9 @@ declare -A why=(
     [iproute2]="the lab's bridge"
     [bind9]="a server of others that names are pushed to"
     [knot]="another one"
+    [pdns-server]="a third one, by its API"
+    [pdns-backend-sqlite3]="where it keeps its zones"
+    [sqlite3]="making its tables"
     [haproxy]="what the agent tells a load balancer"
     [bind9-dnsutils]="asking as others do"
 )
@@ -54,6 +57,7 @@ apt-get install -q -y --no-install-recommends "${missing[@]}"
 for package in "${missing[@]}"; do
     case $package in
         bind9) systemctl disable -q named 2>/dev/null || true ;;
+        pdns-server) systemctl disable -q pdns 2>/dev/null || true ;;
         knot | haproxy) systemctl disable -q "$package" 2>/dev/null || true ;;
     esac
 done

@@ -133,7 +133,7 @@ fn dns() -> BTreeMap<&'static str, Driver> {
         "type": "array", "uniqueItems": true,
         "items": {
             "type": "object", "additionalProperties": false, "required": ["server", "key"],
-            "properties": {"server": {"type": "string"}, "key": {"type": "string", "pattern": "^/"}},
+            "properties": {"server": {"type": "string"}, "key": {"type": "string", "pattern": "^/"}, "api": {"type": "string"}},
         },
     });
     let zone = json!({

@@ -54,6 +54,11 @@ pub enum DnsError {
         /// What is wrong with it.
         what: String,
     },
+    /// It would get its key for everybody to read.
+    #[error(
+        "the API at {0} does not speak TLS, so its key would travel open; name an address of the engine's machine (127.0.0.1)"
+    )]
+    Open(SocketAddr),
     /// It answered something that is no answer.
     #[error("{server} answers what cannot be read: {what}")]
     Garbled {
@@ -73,6 +78,7 @@ impl DnsError {
             Self::Io { .. } => "dns-unreachable",
             Self::Refused { .. } => "dns-refused",
             Self::Forged { .. } => "dns-forged",
+            Self::Open(_) => "dns-api-open",
             Self::Garbled { .. } => "dns-garbled",
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! The server is authoritative and nothing else: it asks nobody, hands out no zone as a whole and takes no changes from the
 //! network. What an answer costs is bounded by what it can hold. Whoever fills the zones is not its concern. Servers of others
-//! are told by signed updates (RFC 2136, RFC 8945).
+//! are told by signed updates (RFC 2136, RFC 8945), or by the API of PowerDNS.
 
 mod answer;
 mod ask;
 mod error;
 mod name;
+mod powerdns;
 mod serve;
 mod update;
 mod zones;
@@ -16,6 +17,7 @@ pub use answer::{Over, answer};
 pub use ask::{Seen, ask};
 pub use error::DnsError;
 pub use name::{Name, NameError, reverse_zone};
+pub use powerdns::{ApiKey, ApiKeyError, replace};
 pub use serve::Server;
 pub use update::{Key, KeyError, RecordSet, update};
 pub use zones::{Data, Kind, Zones, serial};
