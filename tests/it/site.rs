@@ -87,6 +87,17 @@ impl Site {
         self.engines.len() - 1
     }
 
+    /// The whole database, as text.
+    pub(crate) fn database(&self) -> String {
+        let dump = self.folder().join("dump").display().to_string();
+        let _ = fs::remove_file(&dump);
+        self.ok(&["database", "backup", &dump]);
+        let restore = fs::read_dir("/usr/lib/postgresql").expect("Postgres").flatten().map(|entry| entry.path());
+        let restore = restore.map(|version| version.join("bin/pg_restore")).find(|file| file.exists());
+        let text = Command::new(restore.expect("pg_restore")).args(["-f", "-", &dump]).output().expect("it runs");
+        String::from_utf8_lossy(&text.stdout).into_owned()
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder().join("log")).unwrap_or_default()
     }

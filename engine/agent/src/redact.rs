@@ -44,6 +44,12 @@ impl Redactor {
         text
     }
 
+    /// Is there a secret in it?
+    pub(crate) fn finds(&self, bytes: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(bytes);
+        self.needles.iter().any(|needle| text.contains(needle))
+    }
+
     /// The result of a step without secrets.
     pub(crate) fn result(&self, result: StepResult) -> StepResult {
         if self.needles.is_empty() {

@@ -108,7 +108,15 @@ pub(super) fn put(path: &Path, body: &[u8], access: &Access, show: bool, cx: &mu
     if current.as_deref() == Some(body) && before == Some(numbers) {
         return Ok(report);
     }
-    let text = if show { difference(path, current.as_deref(), body) } else { "content differs".to_owned() };
+    // What was there may hold an older secret, which nobody knows any more.
+    let redactor = cx.journal.redactor();
+    let text = if redactor.finds(body) || current.as_deref().is_some_and(|current| redactor.finds(current)) {
+        "content differs, and holds a secret".to_owned()
+    } else if show {
+        difference(path, current.as_deref(), body)
+    } else {
+        "content differs".to_owned()
+    };
     let text = if current.as_deref() == Some(body) { String::new() } else { text };
     report.diff(path.to_string_lossy(), join(&text, &access_difference(before, numbers)));
     if !cx.dry {

@@ -255,7 +255,11 @@ fn secrets_are_seen_nowhere() {
     assert_eq!(agent.text("secret"), "password=correct horse\n");
     let seen = format!("{:?}{:?}", heard.events, heard.outcome);
     assert!(!seen.contains("correct horse"), "{seen}");
-    assert!(seen.contains("it is [secret]") && seen.contains("+password=[secret]") && seen.contains("battery"));
+    assert!(
+        seen.contains("it is [secret]")
+            && seen.contains("content differs, and holds a secret")
+            && seen.contains("battery")
+    );
     assert_snapshot!(said(&heard.outcome), @"failed step-failed: the script ended with 3: [secret] is wrong");
     let journal = fs::read_to_string(agent.job_dir(&job).join("journal")).unwrap();
     assert!(!journal.contains("correct horse"));
