@@ -26,6 +26,7 @@ mod roles;
 mod rollout;
 mod rotation;
 mod second_day;
+mod secrecy;
 mod secrets;
 mod standing;
 mod takeover;
