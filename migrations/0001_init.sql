@@ -388,6 +388,9 @@ create table authority (
     -- PKCS #8, sealed.
     key           bytea,
     not_after     timestamptz not null,
+    -- Nobody in its deployment reads its list of everything, so that it is not signed for each revocation. Looked at again
+    -- after each commit.
+    unread        boolean not null default false,
     -- How many certificates it has signed.
     issued        bigint not null default 0,
     -- Its key is not to be relied upon: what it signed counts as revoked since then, and it goes over to another key that can

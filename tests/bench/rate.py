@@ -205,4 +205,5 @@ def main():
             old_transaction(given, postgres)
 
 
-main()
+if __name__ == "__main__":
+    main()

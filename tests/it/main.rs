@@ -27,6 +27,7 @@ mod roles;
 mod rollout;
 mod rotation;
 mod second_day;
+mod secrecy;
 mod secrets;
 mod standing;
 mod takeover;

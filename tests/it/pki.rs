@@ -12,7 +12,6 @@ use engine_store::{read, rotation};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::json;
 
-use crate::site::Site;
 use crate::support::{World, find};
 
 /// A service with a certificate, and its own authority.
@@ -294,48 +293,4 @@ async fn an_engine_with_another_seal_key_does_not_start() {
     assert_eq!(refused(Some(format!("00112233aabbccdd {}\n", key(7)))).await, "seal-key-missing");
     assert_eq!(refused(Some(format!("{mine}00112233aabbccdd {}\n", key(7)))).await, "started", "a newer one beside it");
     assert_eq!(refused(Some(mine)).await, "seal-key-missing", "which has sealed since");
-}
-
-/// The private key of a node, as its file has it: the lines of its body.
-fn private_key(site: &Site, node: &str) -> Vec<String> {
-    let text = site.ok(&["exec", node, "--", "cat", "/etc/web/key.pem"]);
-    let words = text.split_whitespace().filter(|word| word.len() > 20);
-    let lines: Vec<String> = words.map(str::to_owned).collect();
-    assert!(lines.len() >= 2, "a key: {text}");
-    lines
-}
-
-#[test]
-fn no_private_key_leaves_its_node_and_what_is_sealed_is_not_in_clear() {
-    let mut site = Site::new(&WEB);
-    site.start();
-    site.apply("deployment: it\nworkload: web\nnodes: {all: {provider: lab, count: 2}}\nparameters: {lifetime: 60s}\n");
-    site.until_active("it");
-    let verify = "openssl verify -x509_strict -CAfile /etc/web/ca.pem /etc/web/cert.pem";
-    for node in ["it-all-1", "it-all-2"] {
-        assert!(site.ok(&["exec", node, "--", "bash", "-c", verify]).contains("/etc/web/cert.pem: OK"));
-    }
-    // Lives of a minute: the service hears of a new certificate, of the same key.
-    let keys = [private_key(&site, "it-all-1"), private_key(&site, "it-all-2")];
-    assert_ne!(keys[0], keys[1]);
-    site.until_so("renewed", || {
-        let log = site.ok(&["exec", "it-all-1", "--", "cat", "/var/lib/web.log"]);
-        let told: std::collections::BTreeSet<&str> =
-            log.split_whitespace().filter(|word| word.starts_with("sha256:")).collect();
-        if told.len() >= 2 { Ok(()) } else { Err(log) }
-    });
-    site.until_active("it");
-    assert_eq!([private_key(&site, "it-all-1"), private_key(&site, "it-all-2")], keys);
-    assert!(site.ok(&["exec", "it-all-1", "--", "bash", "-c", verify]).contains("OK"));
-    // The whole database, and all that the engine logged.
-    let text = format!("{}{}", site.database(), site.log());
-    assert!(text.contains("BEGIN CERTIFICATE"), "certificates are there");
-    for line in keys.iter().flatten() {
-        assert!(!text.contains(line.as_str()), "a private key is in the database");
-    }
-    assert!(!text.contains("PRIVATE KEY"));
-    let sealed = std::fs::read_to_string(site.data().join("seal.key")).expect("the seal key");
-    let sealed = sealed.lines().last().and_then(|line| line.split(' ').nth(1)).expect("a key").to_owned();
-    assert!(!text.contains(&sealed), "nor is the key that seals");
-    site.ok(&["destroy", "it", "--yes", "--wait"]);
 }

@@ -18,6 +18,8 @@ pub(crate) struct Site {
     folder: tempfile::TempDir,
     plinth: PathBuf,
     engines: Vec<Child>,
+    /// Another agent than the one that was built.
+    agent: Option<PathBuf>,
 }
 
 impl Site {
@@ -31,12 +33,26 @@ impl Site {
         // Not in /tmp: the base image is stacked on it, and other accounts must get to the database's socket.
         let folder = tempfile::Builder::new().prefix("plinth-it-").tempdir_in("/var/tmp").expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
-        let site = Self { folder, plinth, engines: Vec::new() };
+        let site = Self { folder, plinth, engines: Vec::new(), agent: None };
         site.write("bundle/bundle.yaml", "bundle: test\nversion: 1.0.0\n");
         for (path, text) in files {
             site.write(&format!("bundle/{path}"), text);
         }
         site
+    }
+
+    /// The agent that was built, made into a program that records what it is told and what it says, in files of its node. What
+    /// engines that start from now on put on nodes.
+    pub(crate) fn record_agents(&mut self, heard: &str, said: &str) {
+        let real = fs::read(self.plinth.ancestors().nth(2).expect("a folder").join("plinth-agent")).expect("an agent");
+        let script = format!(
+            "#!/bin/bash\nreal=/run/recorded-agent\nif [ ! -x $real ]; then tail -n +6 \"$0\" >$real.$$; chmod 755 $real.$$; mv $real.$$ $real; fi\n\
+             tee -a {heard} | $real \"$@\" | tee -a {said}\nexit ${{PIPESTATUS[1]}}\n"
+        );
+        assert_eq!(script.lines().count(), 5, "the program begins in the sixth line");
+        let path = self.folder().join("recording-agent");
+        fs::write(&path, [script.as_bytes(), &real].concat()).expect("a file");
+        self.agent = Some(path);
     }
 
     /// The folder of it all.
@@ -61,6 +77,9 @@ impl Site {
         command.args(words).env("PLINTH_DATA", self.data());
         for name in ["DATABASE_URL", "PLINTH_ENDPOINT", "PLINTH_TOKEN", "PLINTH_AGENT"] {
             command.env_remove(name);
+        }
+        if let Some(agent) = &self.agent {
+            command.env("PLINTH_AGENT", agent);
         }
         command
     }

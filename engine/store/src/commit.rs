@@ -121,6 +121,7 @@ pub async fn commit(pool: &PgPool, commit: &Commit) -> Result<Committed, StoreEr
         });
     }
     locked.tell_all().await?;
+    locked.may_be_read().await?;
     let revision = write_revision(&mut locked, commit, old.as_deref()).await?;
     let before = old.as_ref().map(|old| &old.graph);
     let made = match bind::bind(&mut locked, commit, before).await? {

@@ -1,14 +1,21 @@
 //! What was told for a time only: when the next of it is to be made anew, and that it is. An authority is made to tell anew
 //! also when something of it was revoked that no list of it has.
 
+use std::collections::BTreeSet;
+
+use engine_core::graph::{Graph, Why};
 use engine_core::id::{DeploymentId, VertexId};
 use engine_core::settle::Turn;
 use sqlx::PgPool;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{self, Revisions};
+use crate::pass::{self, Locked, Revisions};
+
+/// The output of an authority that has all that it revoked.
+const LIST: &str = "revoked";
 
 /// When the next time comes; in the past if it has come. What moves already is not asked for.
 pub async fn next(pool: &PgPool) -> Result<Option<OffsetDateTime>, StoreError> {
@@ -27,10 +34,10 @@ pub async fn due(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<DeploymentId>
         r#"select deployment_id as "deployment_id!" from vertex
            where renew_at <= $1 and state = 'active' and goal = 'present'
            union
-           select v.deployment_id from certificate c join authority a using (authority_id)
-                  join vertex v on v.vertex_id = a.vertex_id
-           where c.revoked_at is not null and c.listed_at is null and a.state <> 'gone'
-                 and v.state = 'active' and v.goal = 'present'"#,
+           select v.deployment_id from authority a join vertex v on v.vertex_id = a.vertex_id
+           where a.state <> 'gone' and not a.unread and v.state = 'active' and v.goal = 'present'
+                 and exists (select from certificate c where c.authority_id = a.authority_id and c.revoked_at is not null
+                                                             and c.listed_at is null)"#,
         now
     )
     .fetch_all(pool)
@@ -50,21 +57,19 @@ pub async fn renew(
     let Some(mut locked) = pass::lock(pool, deployment).await? else { return Ok(()) };
     let ids = sqlx::query_scalar!(
         r#"select vertex_id as "vertex_id!" from vertex
-           where deployment_id = $1 and renew_at <= $2 and state = 'active' and goal = 'present'
-           union
-           select v.vertex_id from certificate c join authority a using (authority_id)
-                  join vertex v on v.vertex_id = a.vertex_id
-           where c.revoked_at is not null and c.listed_at is null and a.state <> 'gone' and a.deployment_id = $1
-                 and v.state = 'active' and v.goal = 'present'"#,
+           where deployment_id = $1 and renew_at <= $2 and state = 'active' and goal = 'present'"#,
         deployment.0,
         now
     )
     .fetch_all(&mut *locked.tx)
     .await
     .map_err(doing("looking for what is to be renewed"))?;
-    let ids: Vec<VertexId> = ids.into_iter().map(VertexId).collect();
+    let mut ids: BTreeSet<VertexId> = ids.into_iter().map(VertexId).collect();
+    let (unlisted, noted) = locked.unlisted(known).await?;
+    ids.extend(unlisted);
+    let ids: Vec<VertexId> = ids.into_iter().collect();
     if ids.is_empty() {
-        return locked.roll_back().await;
+        return if noted { locked.commit().await } else { locked.roll_back().await };
     }
     let change = locked.next_change().await?;
     let renew = |turn: &mut Turn<'_>| {
@@ -75,6 +80,53 @@ pub async fn renew(
     };
     locked.turn_apart(&ids, known, "renewal", renew).await?;
     locked.commit().await
+}
+
+impl Locked {
+    /// Authorities that have to list what was revoked since. Those whose list nobody reads have not, which is noted: `true` if
+    /// there are some.
+    async fn unlisted(&mut self, known: &Revisions) -> Result<(Vec<VertexId>, bool), StoreError> {
+        let failed = doing("looking for what is to be listed");
+        let rows = sqlx::query!(
+            "select distinct v.vertex_id, v.role from authority a join vertex v on v.vertex_id = a.vertex_id
+             where a.deployment_id = $1 and a.state <> 'gone' and not a.unread and v.state = 'active' and v.goal = 'present'
+                   and exists (select from certificate c where c.authority_id = a.authority_id and c.revoked_at is not null
+                                                               and c.listed_at is null)",
+            self.id.0
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(&failed)?;
+        if rows.is_empty() {
+            return Ok((Vec::new(), false));
+        }
+        let revision = self.revision(known).await?;
+        let (read, unread): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| reads_list(&revision.graph, &row.role));
+        let unread: Vec<Uuid> = unread.into_iter().map(|row| row.vertex_id).collect();
+        if !unread.is_empty() {
+            sqlx::query!("update authority set unread = true where vertex_id = any($1) and state <> 'gone'", &unread)
+                .execute(&mut *self.tx)
+                .await
+                .map_err(&failed)?;
+        }
+        Ok((read.into_iter().map(|row| VertexId(row.vertex_id)).collect(), !unread.is_empty()))
+    }
+
+    /// Somebody may read now what nobody read before.
+    pub(crate) async fn may_be_read(&mut self) -> Result<(), StoreError> {
+        sqlx::query!("update authority set unread = false where deployment_id = $1 and unread", self.id.0)
+            .execute(&mut *self.tx)
+            .await
+            .map_err(doing("looking again who reads lists of what was revoked"))?;
+        Ok(())
+    }
+}
+
+/// Does anybody read what the authority of a role revoked?
+fn reads_list(graph: &Graph, role: &str) -> bool {
+    let reads = |why: &Why| matches!(why, Why::Data { wire, .. } if wire.contains(LIST));
+    graph.readers(role).any(|(_, edge)| reads(&edge.why))
+        || graph.exports.values().any(|(of, output)| of == role && output == LIST)
 }
 
 /// What came of asking for another certificate.
