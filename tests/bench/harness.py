@@ -29,10 +29,10 @@ def write(path, text):
 class Engine:
     """`plinth serve` as a process, with its data below a folder that goes with it."""
 
-    def __init__(self, plinth, bundle=None):
+    def __init__(self, plinth, bundle=None, more=()):
         self.folder = tempfile.mkdtemp(prefix="plinth-bench-", dir="/var/tmp")
         os.chmod(self.folder, 0o755)
-        self.plinth, self.bundle, self.process = os.path.abspath(plinth), bundle, None
+        self.plinth, self.bundle, self.more, self.process = os.path.abspath(plinth), bundle, more, None
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PLINTH_") and k != "DATABASE_URL"}
         self.environment["PLINTH_DATA"] = self.folder + "/data"
 
@@ -51,7 +51,7 @@ class Engine:
         endpoint = self.folder + "/data/endpoint.json"
         if os.path.exists(endpoint):
             os.remove(endpoint)
-        words = [self.plinth, "serve", "--listen", "127.0.0.1:0"] + (["--bundle", self.bundle] if self.bundle else [])
+        words = [self.plinth, "serve", "--listen", "127.0.0.1:0"] + (["--bundle", self.bundle] if self.bundle else []) + [*self.more]
         began = time.monotonic()
         with open(self.folder + "/serve.log", "a") as log:
             self.process = subprocess.Popen(words, env=self.environment, stderr=log)
