@@ -1,5 +1,7 @@
 //! etcd by name and behind a balancer on lab nodes: while members come and go, nobody is named or sent to who does not serve.
 
+mod virtual_address;
+
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -244,11 +246,20 @@ fn members_come_and_go_and_nobody_is_named_or_sent_to_who_does_not_serve() {
     let said = put(&naked, address, &format!("etcd-balanced.{ZONE}"));
     assert!(said.as_ref().is_err_and(|said| said.contains("ertificate")), "let in without a certificate: {said:?}");
 
+    // The file says what the process was told: another process has the same members.
+    let name = format!("etcd-balanced.{ZONE}");
+    site.ok(&["exec", "it-balancers-1", "--", "systemctl", "restart", "haproxy.service"]);
+    let own = client(&site, true);
+    site.until_so("reached again", || put(&own, address, &name));
+    let servers = "grep --count '^ *server it-members' /etc/haproxy/services/etcd.cfg";
+    let said = site.ok(&["exec", "it-balancers-1", "--", "bash", "-c", servers]);
+    assert!(said.trim().ends_with('3'), "{said}");
+
     // Without a balancer there is no such name, and what is left of it on its node goes with it.
     let file = site.folder().join("applied.yaml").display().to_string();
     site.ok(&["plan", &file, "--detailed-exitcode"]);
     site.ok(&["scale", "it", "balancers", "0", "--yes", "--wait"]);
-    let name = Name::parse(&format!("etcd-balanced.{ZONE}")).expect("a name");
+    let name = Name::parse(&name).expect("a name");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let seen = runtime.block_on(ask(server, &name, Kind::A, Over::Udp, PATIENCE)).expect("an answer");
     assert_eq!((seen.code, seen.values), ("NXDOMAIN", Vec::new()));

@@ -23,6 +23,7 @@ async fn fleet(target: &Target, folder: &std::path::Path, number: u32) -> f64 {
         latency: Duration::ZERO,
         jobs: 1000,
         grow: 0,
+        dns: None,
     };
     let below = folder.join(&fleet.name);
     std::fs::create_dir(&below).expect("a folder");

@@ -27,6 +27,7 @@ pub(crate) fn run(args: &Simulate, output: Output) -> Result<ExitCode, CliError>
         latency: Duration::from_millis(args.latency),
         jobs: usize::try_from(args.jobs).unwrap_or(usize::MAX),
         grow: args.grow,
+        dns: args.dns,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {

@@ -53,7 +53,8 @@ fn the_tree_loads_clean() {
             "tls-certificate",
             "tls-key",
             "tls-leaf",
-            "trust-bundle"
+            "trust-bundle",
+            "virtual-address"
         ]
     );
     assert_eq!(loaded.catalog.workloads.keys().collect::<Vec<_>>(), ["etcd-cluster", "hello", "named-nodes"]);

@@ -6,6 +6,7 @@
 mod fleet;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,9 +56,16 @@ pub struct Fleet {
     pub jobs: usize,
     /// So many nodes are added when the fleet is at rest.
     pub grow: u32,
+    /// Every node has a name besides, and questions for it are answered here.
+    pub dns: Option<SocketAddr>,
 }
 
 impl Fleet {
+    /// Node roles of each node.
+    fn roles(&self) -> u64 {
+        u64::from(self.layers) + u64::from(self.dns.is_some())
+    }
+
     /// Name of the deployment of this number, from 1.
     fn deployment(&self, number: u32) -> String {
         if self.deployments == 1 { self.name.clone() } else { format!("{}-{number}", self.name) }
@@ -203,7 +211,7 @@ pub async fn run(
         0 => None,
         more => Some(grow(&world, more, &mut tell).await?),
     };
-    let node_roles = u64::from(fleet.deployments) * u64::from(fleet.nodes) * u64::from(fleet.layers);
+    let node_roles = u64::from(fleet.deployments) * u64::from(fleet.nodes) * fleet.roles();
     #[allow(clippy::cast_precision_loss, reason = "counts of a simulation are small")]
     let [transitions, flushes, bytes, pages, ran] =
         [since.transitions as f64, since.flushes as f64, since.bytes as f64, since.pages as f64, node_roles as f64];
@@ -247,6 +255,7 @@ impl World<'_> {
         config.providers.insert("simulated".to_owned(), Arc::clone(&self.machines) as _);
         config.jobs = self.fleet.jobs;
         config.seals_nothing = true;
+        config.dns.extend(self.fleet.dns);
         Ok((pool, Engine::start(config).await?))
     }
 

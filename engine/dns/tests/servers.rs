@@ -1,7 +1,7 @@
 //! Our server and those of others, as Debian has them: what they are told is what they answer, all alike, and nobody tells them
 //! without the key.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -288,5 +288,12 @@ async fn powerdns() {
     run("pdnsutil", &[&config, "add-record", ZONE, "ns", "A", "60", "127.0.0.1"]);
     run("pdnsutil", &[&config, "set-meta", ZONE, "SOA-EDIT-API", "INCREASE"]);
     let _running = start("/usr/sbin/pdns_server", &[&config]);
+    // It answers questions before it takes changes.
+    for _ in 0..100 {
+        if TcpStream::connect(api).is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     suite(SocketAddr::from(([127, 0, 0, 1], port)), Told::Api(api, ApiKey::parse("s3cret").expect("a key"))).await;
 }

@@ -1,5 +1,6 @@
 //! What `plinth simulate` takes.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
@@ -34,6 +35,9 @@ pub(crate) struct Simulate {
     /// So many nodes are added when the fleet is at rest; how many rows are read and written for it is told.
     #[arg(long, default_value_t = 0, value_name = "NODES", value_parser = clap::value_parser!(u32).range(0..=1000), conflicts_with = "deployments")]
     pub(crate) grow: u32,
+    /// Nodes have names besides, and questions for them are answered here.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) dns: Option<SocketAddr>,
     /// The folder below which the database is kept meanwhile.
     #[arg(long, default_value = "/var/tmp", value_name = "DIR")]
     pub(crate) below: PathBuf,

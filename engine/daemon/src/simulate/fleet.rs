@@ -60,6 +60,9 @@ pub(super) fn catalog(folder: &Path, fleet: &Fleet) -> Result<Catalog, SimulateE
         files.push((format!("roles/{}/role.yaml", name(layer)), role));
         bound.push(json!(name(layer)));
     }
+    if fleet.dns.is_some() {
+        bound.push(json!("dns-name"));
+    }
     let workload = json!({"workload": "layers", "version": "1.0.0", "about": "Layers.",
                           "groups": {"all": {"count": {"default": 1, "minimum": 1}}}, "roles": {"all": bound}});
     files.push(("workloads/layers/workload.yaml".to_owned(), workload));
