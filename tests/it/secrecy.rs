@@ -1,7 +1,6 @@
 //! Where private keys are not: in the database, in logs, in what the engine and its agents say to each other.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
