@@ -253,6 +253,21 @@ fn openssl_looks_into_the_part_that_a_certificate_names() {
 }
 
 #[test]
+fn a_part_of_which_everything_is_revoked_has_less_than_a_megabyte() {
+    let signer = open(&authority(Duration::days(30)));
+    // As many as a part is for, and some that were signed at the same moment.
+    let revoked = |number: u32| {
+        let mut serial = [0xff; 16];
+        serial[12..].copy_from_slice(&number.to_be_bytes());
+        Revoked { serial: Serial::of(serial).hex(), at: NOW, reason: RevocationReason::PrivilegeWithdrawn }
+    };
+    let all: Vec<Revoked> = (0..17_000).map(revoked).collect();
+    let how = Listing { now: NOW, lifetime: Duration::days(3), part: Some(LIST) };
+    let listed = list(&all, &signer, &how).expect("signed");
+    assert!(listed.der.len() < 1_000_000, "{} bytes", listed.der.len());
+}
+
+#[test]
 fn a_list_names_what_was_revoked_and_is_signed() {
     let authority = authority(Duration::days(30));
     let issued = leaf(&authority, &[Usage::Client], Duration::days(1));

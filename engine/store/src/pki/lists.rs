@@ -11,7 +11,7 @@ use super::{Authority, AuthorityRow};
 use crate::StoreError;
 use crate::error::doing;
 
-/// Certificates of one part. An entry has 49 bytes at most, so that a part with all of them revoked has 803 kB; those who sign
+/// Certificates of one part. An entry has 50 bytes at most, so that a part with all of them revoked has 820 kB; those who sign
 /// at the same moment may go a little beyond.
 const PART: i64 = 16_384;
 
