@@ -50,6 +50,7 @@ fn the_tree_loads_clean() {
             "hello",
             "node-base",
             "node-name",
+            "random-secret",
             "tls-certificate",
             "tls-key",
             "tls-leaf",
