@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) dns: Vec<String>,
     /// Records on their way to the database.
     pub(crate) names: Names,
+    /// Counts how often this engine has taken in what was written; it answers that from then on.
+    pub(crate) taken_in: watch::Sender<u64>,
     /// Certificates that people ask for.
     pub(crate) signing: Signing,
     /// Counts hints; every loop that looks for work watches it.
@@ -102,6 +104,7 @@ impl Shared {
             put_away: Notify::new(),
             dns,
             names,
+            taken_in: watch::Sender::new(0),
             signing,
             hints: watch::Sender::new(0),
             engine: RwLock::new(EngineId(Uuid::now_v7())),

@@ -45,8 +45,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, server: Server, stop: Cancellatio
             () = tokio::time::sleep(shared.poll) => {}
         }
         // In memory things stay as they are until the database answers.
-        if let Err(error) = feed.round(&shared).await {
-            tracing::debug!(%error, "cannot look for names");
+        match feed.round(&shared).await {
+            Ok(()) => shared.taken_in.send_modify(|count| *count += 1),
+            Err(error) => tracing::debug!(%error, "cannot look for names"),
         }
     }
 }

@@ -16,6 +16,7 @@ use engine_store::jobs::OpenJob;
 use futures::future;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 
 use self::push::{Push, Pushed};
 use super::super::later::pause;
@@ -24,6 +25,8 @@ use crate::shared::Shared;
 
 /// A server that does not answer within this is looked at again later.
 const ANSWER: Duration = Duration::from_millis(500);
+/// This engine takes in what was written within this, nearly always; a job is not put away for that.
+const SOON: Duration = Duration::from_millis(50);
 
 #[derive(Deserialize)]
 struct ZoneInputs {
@@ -246,7 +249,18 @@ async fn observed(
     expected: &[Expected],
     (output, value): (&str, Value),
 ) -> Result<Did, StoreError> {
-    Ok(match (differs(work.shared, others, expected).await?, work.mode) {
+    let mut taken_in = work.shared.taken_in.subscribe();
+    let differs = async || differs(work.shared, others, expected).await;
+    let mut seen = differs().await?;
+    let end = Instant::now() + SOON;
+    // Others are not waited for: this engine hears of their answers only by asking.
+    while seen.is_some() && work.mode != Mode::Check && !work.shared.dns.is_empty() {
+        match timeout_at(end, taken_in.changed()).await {
+            Ok(Ok(())) => seen = differs().await?,
+            _ => break,
+        }
+    }
+    Ok(match (seen, work.mode) {
         (None, Mode::Apply) => Did::Told(Object::from_iter([(output.to_owned(), value)])),
         (None, _) => Did::nothing(),
         (Some(saw), Mode::Check) => Did::Drifted(saw),
