@@ -3,7 +3,7 @@
 
     tests/bench/dns.py [--seconds 10] [--names 2000] [--rounds 3] [--plinth target/release/plinth]
 
-Needs root, a build (make release) and the Debian packages postgresql, bind9, bind9-dnsutils, knot, knot-dnssecutils, dnsperf,
+Needs root, a build (make release) and the Debian packages postgresql, bind9, bind9-dnsutils, knot, dnsperf,
 pdns-server and pdns-backend-lmdb.
 
 Updates: eight writers, a new name each time, durable. Ours is the whole way: a fleet of simulated nodes with the role dns-name, eight jobs
