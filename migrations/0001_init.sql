@@ -474,8 +474,8 @@ create index zone_of_deployment on zone (deployment_id);
 create table record (
     zone_id   uuid not null references zone on delete cascade,
     name      text not null,
-    kind      text not null constraint record_kind check (kind in ('A', 'AAAA', 'PTR')),
-    -- Addresses, or names.
+    kind      text not null constraint record_kind check (kind in ('A', 'AAAA', 'PTR', 'TXT')),
+    -- Addresses, names, or words.
     data      jsonb not null,
     ttl       integer not null,
     vertex_id uuid not null,
@@ -487,6 +487,20 @@ create table record (
 );
 create index record_since on record (zone_id, since);
 create index record_of_vertex on record (vertex_id) where not gone;
+
+-- Who may change a zone over the network.
+create table zone_key (
+    zone_id   uuid not null references zone on delete cascade,
+    -- In small letters, without the last dot.
+    name      text not null,
+    vertex_id uuid not null,
+    -- Stands for the secret.
+    digest    text not null,
+    -- It may change this name and those below it.
+    below     text not null,
+    constraint zone_key_taken primary key (zone_id, name)
+);
+create index zone_key_of_vertex on zone_key (vertex_id);
 
 -- Everything that happened, in the transaction in which it happened.
 create table event (

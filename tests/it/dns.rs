@@ -1,5 +1,6 @@
 //! Names of nodes: answered as soon as they count as done, gone before their machines are, the same by every engine.
 
+mod keys;
 pub(crate) mod lab;
 mod service;
 

@@ -171,6 +171,18 @@ fn dns() -> BTreeMap<&'static str, Driver> {
             },
         ),
         (
+            "dns.key",
+            Driver {
+                inputs: BTreeMap::from([
+                    ("zone", zone.clone()),
+                    ("name", name.clone()),
+                    ("secret", json!({"type": "string"})),
+                    ("below", json!({"type": "string", "maxLength": 253})),
+                ]),
+                outputs: BTreeMap::from([("name", fqdn.clone())]),
+            },
+        ),
+        (
             "dns.service",
             Driver {
                 inputs: BTreeMap::from([("zone", zone), ("name", name), ("addresses", addresses)]),

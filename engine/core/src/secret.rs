@@ -100,6 +100,11 @@ impl Clear {
         self.0.is_empty()
     }
 
+    /// The value of a digest.
+    pub fn get(&self, digest: &str) -> Option<&Value> {
+        self.0.get(digest)
+    }
+
     /// Puts values in the place of their tokens, wherever there are any.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod dns;
 mod drift;
 pub mod equipment;
 mod expiry;
+mod gather;
 mod hints;
 mod imports;
 mod lease;
@@ -35,7 +36,7 @@ use engine_dns::Server;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::shared::Shared;
+use crate::shared::{Shared, Ways};
 
 /// A running engine.
 pub struct Engine {
@@ -49,10 +50,10 @@ impl Engine {
     pub async fn start(config: Config) -> Result<Self, ConfigError> {
         let server = Server::bind(&config.dns).await?;
         let answers = server.addresses();
-        let (names, changes) = dns::Names::new();
+        let (names, records) = gather::gather();
+        let (network, changes) = gather::gather();
         let (signing, asked) = signing::Signing::new();
-        let shared =
-            Arc::new(Shared::new(config, answers.iter().map(ToString::to_string).collect(), names, signing).await?);
+        let shared = Arc::new(Shared::new(config, &answers, Ways { names, network, signing }).await?);
         lease::enter(&shared).await?;
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
@@ -66,8 +67,9 @@ impl Engine {
         loops.spawn(drift::watch(Control::new(Arc::clone(&shared)), runners, stop.clone()));
         loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(again::watch(Arc::clone(&shared), stop.clone()));
-        loops.spawn(dns::write(Arc::clone(&shared), changes, stop.clone()));
-        loops.spawn(signing::write(Arc::clone(&shared), asked, stop.clone()));
+        loops.spawn(records.write(dns::Records(Arc::clone(&shared)), stop.clone()));
+        loops.spawn(changes.write(dns::Network(Arc::clone(&shared)), stop.clone()));
+        loops.spawn(asked.write(signing::Signed(Arc::clone(&shared)), stop.clone()));
         if !answers.is_empty() {
             loops.spawn(dns::serve(Arc::clone(&shared), server, stop.clone()));
         }

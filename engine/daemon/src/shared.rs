@@ -1,6 +1,7 @@
 //! What all loops of an engine share.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -20,7 +21,7 @@ use engine_store::{PgPool, StoreError, jobs, secrets};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use crate::dns::Names;
+use crate::dns::{Memory, Names, NetworkChange};
 use crate::signing::Signing;
 use crate::{Config, ConfigError};
 
@@ -53,8 +54,12 @@ pub(crate) struct Shared {
     pub(crate) put_away: Notify,
     /// Where this engine answers DNS questions.
     pub(crate) dns: Vec<String>,
-    /// Records on their way to the database.
+    /// Records of node roles on their way to the database.
     pub(crate) names: Names,
+    /// Changes that others ask for, on their way there.
+    pub(crate) network: NetworkChange,
+    /// The zones that this engine answers for.
+    pub(crate) memory: Memory,
     /// Counts how often this engine has taken in what was written; it answers that from then on.
     pub(crate) taken_in: watch::Sender<u64>,
     /// Certificates that people ask for.
@@ -65,14 +70,16 @@ pub(crate) struct Shared {
     roles: Mutex<HashMap<String, Arc<CatalogRole>>>,
 }
 
+/// The ways to those who gather writes.
+pub(crate) struct Ways {
+    pub(crate) names: Names,
+    pub(crate) network: NetworkChange,
+    pub(crate) signing: Signing,
+}
+
 impl Shared {
-    /// `dns`: where questions are answered; `names` and `signing`: to whoever writes records and certificates.
-    pub(crate) async fn new(
-        config: Config,
-        dns: Vec<String>,
-        names: Names,
-        signing: Signing,
-    ) -> Result<Self, ConfigError> {
+    /// `dns`: where questions are answered; `ways`: to whoever writes.
+    pub(crate) async fn new(config: Config, dns: &[SocketAddr], ways: Ways) -> Result<Self, ConfigError> {
         let folder = |source| ConfigError::Folder { path: config.data.clone(), source };
         std::fs::create_dir_all(config.data.join("keys")).map_err(folder)?;
         let (sealer, digest_key) = if config.seals_nothing {
@@ -102,10 +109,12 @@ impl Shared {
             again: Notify::new(),
             rotating: AtomicBool::new(false),
             put_away: Notify::new(),
-            dns,
-            names,
+            dns: dns.iter().map(ToString::to_string).collect(),
+            names: ways.names,
+            network: ways.network,
+            memory: Memory::new(dns.iter().map(SocketAddr::ip).collect()),
             taken_in: watch::Sender::new(0),
-            signing,
+            signing: ways.signing,
             hints: watch::Sender::new(0),
             engine: RwLock::new(EngineId(Uuid::now_v7())),
             roles: Mutex::default(),

@@ -13,21 +13,13 @@ use engine_pki::Signer;
 use engine_pki::authority::Permitted;
 use engine_store::pki::{self, Authority, Request};
 use engine_store::{StoreError, rotation};
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
+use crate::gather::{Down, Gather, Gathered, Write, gather};
 use crate::run::driver::pki::{form, open};
 use crate::shared::Shared;
 
-/// Certificates that share a commit at most.
-const MOST: usize = 500;
-/// Certificates that wait for one.
-const WAITING: usize = 4096;
 /// Authorities that are kept open.
 const OPEN: usize = 64;
-
-/// A certificate and who waits for it. `false`: its authority does not stand by it.
-pub(crate) type Asked = (Request, oneshot::Sender<Result<bool, Failure>>);
 
 /// An authority whose key is at hand.
 pub(crate) struct Open {
@@ -50,13 +42,13 @@ type Place = (String, String);
 /// Open authorities, and the way to whoever writes.
 pub(crate) struct Signing {
     open: Mutex<HashMap<Place, Arc<Open>>>,
-    written: mpsc::Sender<Asked>,
+    written: Gather<Request, bool>,
 }
 
 impl Signing {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Asked>) {
-        let (written, receiver) = mpsc::channel(WAITING);
-        (Self { open: Mutex::default(), written }, receiver)
+    pub(crate) fn new() -> (Self, Gathered<Request, bool>) {
+        let (written, asked) = gather();
+        (Self { open: Mutex::default(), written }, asked)
     }
 
     /// The authority of a role that signs. `None`: there is none.
@@ -84,11 +76,10 @@ impl Signing {
         self.kept().remove(&(name.to_owned(), role.to_owned()));
     }
 
-    /// Keeps what was signed; durable when it returns. `None` if the engine ends meanwhile.
+    /// Keeps what was signed; durable when it returns. `false`: its authority does not stand by it. `None` if the engine ends
+    /// meanwhile.
     pub(crate) async fn keep(&self, request: Request) -> Option<Result<bool, Failure>> {
-        let (answer, done) = oneshot::channel();
-        self.written.send((request, answer)).await.ok()?;
-        done.await.ok()
+        self.written.ask(request).await
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<Place, Arc<Open>>> {
@@ -96,22 +87,17 @@ impl Signing {
     }
 }
 
-/// Writes what was signed, all that wait in one transaction. Who asked is told what went wrong, and asks again.
-pub(crate) async fn write(shared: Arc<Shared>, mut asked: mpsc::Receiver<Asked>, stop: CancellationToken) {
-    let mut batch = Vec::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            count = asked.recv_many(&mut batch, MOST) => if count == 0 { return },
-        }
-        let (requests, answers): (Vec<Request>, Vec<_>) = batch.drain(..).unzip();
-        let kept: Result<HashSet<String>, Failure> = pki::keep_all(&shared.pool, &requests)
-            .await
-            .map_err(|error| Failure { code: error.code().to_owned(), message: error.to_string() });
-        for (request, answer) in requests.iter().zip(answers) {
-            let told = kept.as_ref().map(|kept| kept.contains(&request.signed.serial)).map_err(Clone::clone);
-            // Who does not wait any more asks again.
-            let _ = answer.send(told);
-        }
+/// Writes what was signed. Who asked is told what went wrong, and asks again.
+pub(crate) struct Signed(pub(crate) Arc<Shared>);
+
+impl Write for Signed {
+    type Asked = Request;
+    type Answer = bool;
+
+    const DOWN: Down = Down::Fails;
+
+    async fn write(&self, requests: &[Request]) -> Result<Vec<bool>, StoreError> {
+        let kept: HashSet<String> = pki::keep_all(&self.0.pool, requests).await?;
+        Ok(requests.iter().map(|request| kept.contains(&request.signed.serial)).collect())
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::answer::Over;
 use crate::error::DnsError;
 use crate::name::Name;
+use crate::text::Text;
 use crate::zones::Kind;
 
 /// The longest answer that fits a datagram on any way.
@@ -104,6 +105,7 @@ fn read(answer: &Message, name: &Wire) -> Seen {
         RData::AAAA(aaaa) => Some(aaaa.0.to_string()),
         RData::PTR(ptr) => Some(text(&ptr.0)),
         RData::NS(ns) => Some(text(&ns.0)),
+        RData::TXT(words) => Text::new(words.txt_data.to_vec()).map(|words| words.to_string()),
         RData::SOA(soa) => Some(soa.serial.to_string()),
         _ => None,
     };
@@ -130,6 +132,9 @@ pub(crate) fn word(code: ResponseCode) -> &'static str {
         ResponseCode::NXDomain => "NXDOMAIN",
         ResponseCode::NotImp => "NOTIMP",
         ResponseCode::Refused => "REFUSED",
+        ResponseCode::YXDomain => "YXDOMAIN",
+        ResponseCode::YXRRSet => "YXRRSET",
+        ResponseCode::NXRRSet => "NXRRSET",
         ResponseCode::NotAuth => "NOTAUTH",
         ResponseCode::NotZone => "NOTZONE",
         _ => "another error",

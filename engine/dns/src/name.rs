@@ -53,14 +53,27 @@ impl Name {
     /// # Errors
     /// What is wrong with it as the name of a host.
     pub fn parse(text: &str) -> Result<Self, NameError> {
+        Self::read(text, false)
+    }
+
+    /// Reads the name of a record, whose labels may begin with `_` (RFC 8552): `_acme-challenge.web.demo.plinth.internal`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of_record(text: &str) -> Result<Self, NameError> {
+        Self::read(text, true)
+    }
+
+    fn read(text: &str, underscored: bool) -> Result<Self, NameError> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         if name.len() > LONGEST {
             return Err(NameError::Long(name));
         }
         for label in name.split('.') {
             let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            let fits = (1..=LONGEST_LABEL).contains(&label.len()) && label.bytes().all(sound);
-            if !fits || label.starts_with('-') || label.ends_with('-') {
+            let plain = label.strip_prefix('_').filter(|_| underscored).unwrap_or(label);
+            let fits = label.len() <= LONGEST_LABEL && !plain.is_empty() && plain.bytes().all(sound);
+            if !fits || plain.starts_with('-') || plain.ends_with('-') {
                 return Err(NameError::Label { label: label.to_owned(), name });
             }
         }
@@ -172,6 +185,10 @@ mod tests {
             assert_eq!(name.as_ref().ok().map(Name::as_str), read, "{text}: {name:?}");
         }
         assert!(Name::parse(&longer[..253]).is_ok());
+        for (text, fits) in [("_acme-challenge.a.internal", true), ("_.a", false), ("a_b.c", false), ("__a.b", false)] {
+            assert!(Name::parse(text).is_err());
+            assert_eq!(Name::of_record(text).is_ok(), fits, "{text}");
+        }
     }
 
     #[test]

@@ -93,6 +93,7 @@ fn rrset(set: &RecordSet) -> Value {
     let content = |value: &Data| match value {
         Data::Address(address) => address.to_string(),
         Data::Name(name) => format!("{name}."),
+        Data::Text(text) => text.to_string(),
     };
     let name = format!("{}.", set.name);
     if set.values.is_empty() {

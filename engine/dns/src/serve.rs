@@ -12,11 +12,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Over, answer};
+use crate::change::{self, Changes, is_change};
 use crate::error::DnsError;
 use crate::zones::Zones;
 
 /// Connections to one address at once; further ones wait.
 const CONNECTIONS: usize = 128;
+/// Changes over UDP that are worked on at once, for each address.
+const CHANGES: usize = 1024;
 /// A connection on which nothing is asked for so long, or an answer not taken, is closed.
 const IDLE: Duration = Duration::from_secs(10);
 /// Longer questions do not exist.
@@ -55,11 +58,11 @@ impl Server {
     }
 
     /// Answers until it is stopped.
-    pub async fn serve(self, zones: Arc<RwLock<Zones>>, stop: CancellationToken) {
+    pub async fn serve<C: Changes>(self, zones: Arc<RwLock<Zones>>, changes: Arc<C>, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         for (socket, listener) in self.sockets {
-            tasks.spawn(datagrams(socket, Arc::clone(&zones)));
-            tasks.spawn(connections(listener, Arc::clone(&zones)));
+            tasks.spawn(datagrams(Arc::new(socket), Arc::clone(&zones), Arc::clone(&changes)));
+            tasks.spawn(connections(listener, Arc::clone(&zones), Arc::clone(&changes)));
         }
         // They never end by themselves; what is dropped with the set is ended.
         stop.cancelled().await;
@@ -70,10 +73,13 @@ fn answered(zones: &RwLock<Zones>, packet: &[u8], over: Over, out: &mut Vec<u8>)
     answer(&zones.read().unwrap_or_else(PoisonError::into_inner), packet, over, out);
 }
 
-async fn datagrams(socket: UdpSocket, zones: Arc<RwLock<Zones>>) {
+async fn datagrams<C: Changes>(socket: Arc<UdpSocket>, zones: Arc<RwLock<Zones>>, changes: Arc<C>) {
     let mut packet = vec![0; LONGEST];
     let mut out = Vec::with_capacity(LONGEST);
+    let places = Arc::new(Semaphore::new(CHANGES));
+    let mut tasks = JoinSet::new();
     loop {
+        while tasks.try_join_next().is_some() {}
         let (length, from) = match socket.recv_from(&mut packet).await {
             Ok(received) => received,
             Err(error) => {
@@ -82,7 +88,22 @@ async fn datagrams(socket: UdpSocket, zones: Arc<RwLock<Zones>>) {
                 continue;
             }
         };
-        answered(&zones, &packet[..length], Over::Udp, &mut out);
+        let packet = &packet[..length];
+        if is_change(packet) {
+            // Who gets no answer asks again.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            let (packet, socket) = (packet.to_vec(), Arc::clone(&socket));
+            let (zones, changes) = (Arc::clone(&zones), Arc::clone(&changes));
+            tasks.spawn(async move {
+                let out = change::answer(&zones, &packet, &*changes).await;
+                if let Err(error) = socket.send_to(&out, from).await {
+                    tracing::debug!(%error, %from, "the answer to a change was not sent");
+                }
+                drop(place);
+            });
+            continue;
+        }
+        answered(&zones, packet, Over::Udp, &mut out);
         if !out.is_empty()
             && let Err(error) = socket.send_to(&out, from).await
         {
@@ -91,7 +112,7 @@ async fn datagrams(socket: UdpSocket, zones: Arc<RwLock<Zones>>) {
     }
 }
 
-async fn connections(listener: TcpListener, zones: Arc<RwLock<Zones>>) {
+async fn connections<C: Changes>(listener: TcpListener, zones: Arc<RwLock<Zones>>, changes: Arc<C>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tasks = JoinSet::new();
     loop {
@@ -100,9 +121,9 @@ async fn connections(listener: TcpListener, zones: Arc<RwLock<Zones>>) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, from)) => {
-                let zones = Arc::clone(&zones);
+                let (zones, changes) = (Arc::clone(&zones), Arc::clone(&changes));
                 tasks.spawn(async move {
-                    if let Err(error) = connection(stream, &zones).await {
+                    if let Err(error) = connection(stream, &zones, &*changes).await {
                         tracing::debug!(%error, %from, "a DNS connection ended");
                     }
                     drop(place);
@@ -117,14 +138,18 @@ async fn connections(listener: TcpListener, zones: Arc<RwLock<Zones>>) {
 }
 
 /// One question after the other, each behind its length.
-async fn connection(mut stream: TcpStream, zones: &RwLock<Zones>) -> std::io::Result<()> {
+async fn connection<C: Changes>(mut stream: TcpStream, zones: &RwLock<Zones>, changes: &C) -> std::io::Result<()> {
     let mut packet = vec![0; LONGEST];
     let mut out = Vec::new();
     loop {
         let length = usize::from(timeout(IDLE, stream.read_u16()).await??);
         let Some(packet) = packet.get_mut(..length) else { return Ok(()) };
         timeout(IDLE, stream.read_exact(packet)).await??;
-        answered(zones, packet, Over::Tcp, &mut out);
+        if is_change(packet) {
+            out = change::answer(zones, packet, changes).await;
+        } else {
+            answered(zones, packet, Over::Tcp, &mut out);
+        }
         if out.is_empty() {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
-use hickory_proto::rr::rdata::{A, AAAA, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, PTR, TXT};
 use hickory_proto::rr::{DNSClass, Name as Wire, RData, Record, RecordType, TSigVerifier, TSigner};
 use tokio::time::timeout;
 
@@ -25,7 +25,7 @@ const SHORTEST: usize = 16;
 
 /// A key that updates are signed with.
 #[derive(Clone)]
-pub struct Key(TSigner);
+pub struct Key(pub(crate) TSigner);
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,6 +48,11 @@ impl Key {
         let (Some("hmac-sha256"), Some(name), Some(secret)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(KeyError);
         };
+        Self::new(name, secret)
+    }
+
+    /// The key of this name, its secret in base64.
+    pub(crate) fn new(name: &str, secret: &str) -> Result<Self, KeyError> {
         let secret = STANDARD.decode(secret).map_err(|_| KeyError)?;
         if secret.len() < SHORTEST || name.is_empty() {
             return Err(KeyError);
@@ -132,6 +137,7 @@ fn message(zone: &Name, sets: &[RecordSet]) -> Result<Message, String> {
                 Data::Address(IpAddr::V4(four)) => RData::A(A(*four)),
                 Data::Address(IpAddr::V6(six)) => RData::AAAA(AAAA(*six)),
                 Data::Name(name) => RData::PTR(PTR(wire(name)?)),
+                Data::Text(text) => RData::TXT(TXT::from_bytes(text.strings().collect())),
             };
             message.add_authority(Record::from_rdata(name.clone(), set.ttl, data));
         }

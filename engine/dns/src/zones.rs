@@ -1,9 +1,12 @@
 //! Zones in memory, changed a name at a time.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::change::Grant;
 use crate::name::Name;
+use crate::text::Text;
 
 /// How long the answer that a name does not exist may be kept, in seconds. Names come in the middle of work.
 pub(crate) const NEGATIVE: u32 = 5;
@@ -19,6 +22,8 @@ pub enum Kind {
     Aaaa,
     /// The name of an address.
     Ptr,
+    /// Words, for programs that read them.
+    Txt,
     /// What a zone says of itself.
     Soa,
     /// Who answers for a zone.
@@ -32,9 +37,15 @@ impl Kind {
             Self::A => "A",
             Self::Aaaa => "AAAA",
             Self::Ptr => "PTR",
+            Self::Txt => "TXT",
             Self::Soa => "SOA",
             Self::Ns => "NS",
         }
+    }
+
+    /// Of those that a node role or a key can have.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::A, Self::Aaaa, Self::Ptr, Self::Txt].into_iter().find(|kind| kind.as_str() == text)
     }
 
     pub(crate) fn code(self) -> u16 {
@@ -43,18 +54,21 @@ impl Kind {
             Self::Ns => 2,
             Self::Soa => 6,
             Self::Ptr => 12,
+            Self::Txt => 16,
             Self::Aaaa => 28,
         }
     }
 }
 
-/// What a record of a node or a service says.
+/// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Data {
     /// An address.
     Address(IpAddr),
     /// A name.
     Name(Name),
+    /// Words.
+    Text(Text),
 }
 
 impl Data {
@@ -64,6 +78,7 @@ impl Data {
             "A" => value.parse::<Ipv4Addr>().ok().map(|four| Self::Address(four.into())),
             "AAAA" => value.parse::<Ipv6Addr>().ok().map(|six| Self::Address(six.into())),
             "PTR" => Name::parse(value).ok().map(Self::Name),
+            "TXT" => Text::parse(value).map(Self::Text),
             _ => None,
         }
     }
@@ -74,6 +89,7 @@ impl Data {
             Self::Address(IpAddr::V4(_)) => Kind::A,
             Self::Address(IpAddr::V6(_)) => Kind::Aaaa,
             Self::Name(_) => Kind::Ptr,
+            Self::Text(_) => Kind::Txt,
         }
     }
 
@@ -82,6 +98,17 @@ impl Data {
             Self::Address(IpAddr::V4(four)) => Box::new(four.octets()),
             Self::Address(IpAddr::V6(six)) => Box::new(six.octets()),
             Self::Name(name) => name.wire(),
+            Self::Text(text) => text.wire(),
+        }
+    }
+}
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => name.fmt(f),
+            Self::Text(text) => text.fmt(f),
         }
     }
 }
@@ -113,6 +140,7 @@ pub(crate) struct Owner {
 pub(crate) struct Zone {
     apex: Box<[u8]>,
     pub(crate) owners: HashMap<Box<[u8]>, Owner>,
+    grants: Vec<Grant>,
 }
 
 impl Zone {
@@ -133,7 +161,7 @@ impl Zones {
     /// server (`ns.ZONE`) says.
     pub fn put(&mut self, name: &Name, generation: i64, ttl: u32, own: &[IpAddr]) {
         let key = name.wire();
-        let new = || Zone { apex: key.clone(), owners: HashMap::new() };
+        let new = || Zone { apex: key.clone(), owners: HashMap::new(), grants: Vec::new() };
         let zone = self.zones.entry(key.clone()).or_insert_with(new);
         let mut server = vec![2, b'n', b's'];
         server.extend_from_slice(&key);
@@ -156,6 +184,18 @@ impl Zones {
     /// No zone of ours any more.
     pub fn remove(&mut self, name: &Name) {
         self.zones.remove(&name.wire());
+    }
+
+    /// Who may change a zone over the network, in the place of those before.
+    pub fn grant(&mut self, zone: &Name, grants: Vec<Grant>) {
+        if let Some(zone) = self.zones.get_mut(&zone.wire()) {
+            zone.grants = grants;
+        }
+    }
+
+    /// The grants of a zone of this very name. `None`: there is no such zone.
+    pub(crate) fn grants(&self, zone: &Name) -> Option<&[Grant]> {
+        self.zones.get(&zone.wire()).map(|zone| zone.grants.as_slice())
     }
 
     /// All records of a kind at a name, in the place of those before. What is not in the zone, or of another kind, is left

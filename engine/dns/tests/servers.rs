@@ -5,10 +5,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use engine_dns::{ApiKey, Data, DnsError, Key, Kind, Name, Over, RecordSet, Server, Zones, ask, replace, update};
+use engine_dns::{
+    ApiKey, Asked, Changes, Code, Data, DnsError, Grant, Key, Kind, Name, Over, RecordSet, Server, Unchanged, Zones,
+    ask, replace, update,
+};
 use tokio_util::sync::CancellationToken;
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -37,7 +40,7 @@ fn port() -> u16 {
 }
 
 fn name(text: &str) -> Name {
-    Name::parse(text).expect("a name")
+    Name::of_record(text).expect("a name")
 }
 
 fn key(of: &str, secret: &str) -> Key {
@@ -51,7 +54,7 @@ fn set(of: &str, kind: Kind, values: &[&str]) -> RecordSet {
 
 /// How a server is told what it is to answer.
 enum Told {
-    /// It is ours: it has no way to be told over the network.
+    /// It is ours, and told by whoever has it.
     Ours(Arc<RwLock<Zones>>),
     /// By updates that are signed.
     Signed(Key),
@@ -103,6 +106,7 @@ type Sets = &'static [(&'static str, Kind, &'static [&'static str])];
 type Answers = &'static [(&'static str, Kind, &'static str, &'static [&'static str])];
 
 const WEB: &str = "web.demo.internal";
+const CHALLENGE: &str = "_acme-challenge.demo.internal";
 const BACK: &str = "7.2.0.192.demo.internal";
 
 /// What is told, and what is answered then. Everything is told twice, and answered alike.
@@ -137,6 +141,12 @@ const CASES: &[(&str, Sets, Answers)] = &[
         &[(BACK, Kind::Ptr, &[WEB])],
         &[(BACK, Kind::Ptr, "NOERROR", &[WEB]), (BACK, Kind::A, "NOERROR", &[])],
     ),
+    (
+        "words, under a name that no host has",
+        &[(CHALLENGE, Kind::Txt, &["\"a \\\"quoted\\\" word\" \"\\195\\188\"", "\"one\""])],
+        &[(CHALLENGE, Kind::Txt, "NOERROR", &["\"a \\\"quoted\\\" word\" \"\\195\\188\"", "\"one\""])],
+    ),
+    ("words go", &[(CHALLENGE, Kind::Txt, &[])], &[(CHALLENGE, Kind::Txt, "NXDOMAIN", &[])]),
     ("a zone of others", &[], &[("www.example.com", Kind::A, "REFUSED", &[])]),
     (
         "one kind goes, the other one stays",
@@ -215,8 +225,48 @@ async fn ours() {
     let server = Server::bind(&["127.0.0.1:0".parse().expect("an address")]).await.expect("a free port");
     let at = server.addresses()[0];
     zones.write().expect("whole").put(&name(ZONE), 1, 60, &[at.ip()]);
-    tokio::spawn(server.serve(Arc::clone(&zones), stop.clone()));
+    tokio::spawn(server.serve(Arc::clone(&zones), Arc::new(Unchanged), stop.clone()));
     suite(at, Told::Ours(zones)).await;
+    stop.cancel();
+}
+
+/// Writes changes down in memory.
+struct InMemory {
+    zones: Arc<RwLock<Zones>>,
+    sets: Mutex<(i64, engine_dns::Sets)>,
+}
+
+impl Changes for InMemory {
+    async fn change(&self, asked: Asked) -> Code {
+        let mut guard = self.sets.lock().expect("whole");
+        let (generation, sets) = &mut *guard;
+        let before = sets.clone();
+        if let Err(code) = asked.apply(sets) {
+            return code;
+        }
+        *generation += 1;
+        let mut zones = self.zones.write().expect("whole");
+        zones.put(&asked.zone, *generation, 60, &["127.0.0.1".parse().expect("an address")]);
+        for (name, kind) in before.keys().chain(sets.keys()) {
+            let held = sets.get(&(name.clone(), *kind));
+            let values: Vec<Data> = held.into_iter().flat_map(|held| held.values.iter().cloned()).collect();
+            zones.set(&asked.zone, name, *kind, held.map_or(0, |held| held.ttl), &values);
+        }
+        Code::Done
+    }
+}
+
+#[tokio::test]
+async fn ours_by_updates() {
+    let (zones, stop) = (Arc::new(RwLock::new(Zones::default())), CancellationToken::new());
+    let server = Server::bind(&["127.0.0.1:0".parse().expect("an address")]).await.expect("a free port");
+    let at = server.addresses()[0];
+    zones.write().expect("whole").put(&name(ZONE), 1, 60, &[at.ip()]);
+    let grant = Grant::new(name("plinth"), SECRET, name(ZONE)).expect("a key");
+    zones.write().expect("whole").grant(&name(ZONE), vec![grant]);
+    let changes = InMemory { zones: Arc::clone(&zones), sets: Mutex::new((1, engine_dns::Sets::new())) };
+    tokio::spawn(server.serve(zones, Arc::new(changes), stop.clone()));
+    suite(at, Told::Signed(key("plinth", SECRET))).await;
     stop.cancel();
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use engine_dns::{Data, DnsError, Kind, Name, Over, Seen, Server, Zones, ask, serial};
+use engine_dns::{Data, DnsError, Kind, Name, Over, Seen, Server, Unchanged, Zones, ask, serial};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ fn name(text: &str) -> Name {
 async fn server(zones: &Arc<RwLock<Zones>>, stop: &CancellationToken) -> SocketAddr {
     let server = Server::bind(&["127.0.0.1:0".parse().expect("an address")]).await.expect("a free port");
     let address = server.addresses()[0];
-    tokio::spawn(server.serve(Arc::clone(zones), stop.clone()));
+    tokio::spawn(server.serve(Arc::clone(zones), Arc::new(Unchanged), stop.clone()));
     address
 }
 

@@ -4,6 +4,7 @@
 //! a generation has the zone as it was then. Writes are by job and hold it: what a node role has is what its last job said,
 //! and an engine that lost the job changes nothing.
 
+mod keys;
 mod write;
 
 use engine_core::id::{DeploymentId, EngineId, JobId, VertexId};
@@ -13,8 +14,9 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-pub use write::set_records;
+pub use keys::{Changing, Wanted, ZoneKey, keyed, keys, set_key};
 pub(crate) use write::withdraw;
+pub use write::{At, Row, Rows, Step, set_records};
 
 /// What is said when zones or records have changed.
 pub const DNS: &str = "plinth_dns";
@@ -41,9 +43,9 @@ pub struct Record {
     pub zone: String,
     /// The whole name.
     pub name: String,
-    /// `A`, `AAAA` or `PTR`.
+    /// `A`, `AAAA`, `PTR` or `TXT`.
     pub kind: String,
-    /// Addresses, or names.
+    /// Addresses, names, or words as in zone files.
     pub data: Vec<String>,
     /// How long it may be kept, in seconds.
     pub ttl: i32,

@@ -62,6 +62,7 @@ pub(super) async fn run(
         "dns.zone" => dns::zone(&work).await?,
         "dns.record" => dns::record(&work).await?,
         "dns.service" => dns::service(&work).await?,
+        "dns.key" => dns::key(&work).await?,
         "pki.authority" => pki::authority(&work).await?,
         "pki.leaf" => pki::leaf(&work).await?,
         engine_core::driver::RANDOM => secret::random(&work).await?,

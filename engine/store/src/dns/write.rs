@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use engine_core::id::{EngineId, JobId, VertexId};
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, PgTransaction};
 use uuid::Uuid;
 
 use super::{Change, DNS, Written};
@@ -12,14 +12,31 @@ use crate::StoreError;
 use crate::error::doing;
 
 /// Zone, name and kind.
-type Key = (Uuid, String, String);
+pub type At = (Uuid, String, String);
 
 /// A record as it is, or is to be.
-#[derive(Clone, Debug, PartialEq)]
-struct Held {
-    vertex: Uuid,
-    data: Vec<String>,
-    ttl: i32,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Whose it is.
+    pub vertex: Uuid,
+    /// As in [`Record`].
+    pub data: Vec<String>,
+    /// As in [`Record`].
+    pub ttl: i32,
+}
+
+/// Records by what they are of.
+pub type Rows = BTreeMap<At, Row>;
+
+/// What one commit changed in a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which.
+    pub zone: Uuid,
+    /// The generation that it has from then on; the one before was one less.
+    pub generation: i64,
+    /// Name, kind, data and lifetime of what is there, or without data if it is gone.
+    pub records: Vec<(String, String, Vec<String>, i32)>,
 }
 
 struct LockedZone {
@@ -30,7 +47,11 @@ struct LockedZone {
 
 /// Gives each node role the records of its change and no others. Either all of a change is done, or nothing of it; what is as
 /// wanted already is not written. Durable when it returns.
-pub async fn set_records(pool: &PgPool, engine: EngineId, changes: &[Change]) -> Result<Vec<Written>, StoreError> {
+pub async fn set_records(
+    pool: &PgPool,
+    engine: EngineId,
+    changes: &[Change],
+) -> Result<(Vec<Written>, Vec<Step>), StoreError> {
     let mut tx = pool.begin().await.map_err(doing("writing records"))?;
     let jobs: Vec<(JobId, i64)> = changes.iter().map(|change| change.job).collect();
     let ours = ours(&mut tx, engine, &jobs).await?;
@@ -41,12 +62,9 @@ pub async fn set_records(pool: &PgPool, engine: EngineId, changes: &[Change]) ->
     for change in changes {
         results.push(if ours.contains(&change.job.0) { place(change, &zones, &mut after) } else { Written::NotOurs });
     }
-    let generations: HashMap<Uuid, i64> = zones.values().map(|zone| (zone.id, zone.generation + 1)).collect();
-    if write(&mut tx, &before, &after, &generations).await? {
-        tell(&mut tx).await?;
-        tx.commit().await.map_err(doing("writing records"))?;
-    }
-    Ok(results)
+    let generations: HashMap<Uuid, i64> = zones.values().map(|zone| (zone.id, zone.generation)).collect();
+    let steps = write(tx, engine, (&before, &after), &generations).await?;
+    Ok((results, steps))
 }
 
 /// Says that zones have changed. Sent with the commit.
@@ -133,7 +151,7 @@ async fn held(
     tx: &mut PgConnection,
     zones: &BTreeMap<String, LockedZone>,
     changes: &[Change],
-) -> Result<BTreeMap<Key, Held>, StoreError> {
+) -> Result<Rows, StoreError> {
     let vertices: Vec<Uuid> = changes.iter().map(|change| change.vertex.0).collect();
     let ids: Vec<Uuid> = zones.values().map(|zone| zone.id).collect();
     let names: Vec<String> =
@@ -151,12 +169,12 @@ async fn held(
     .fetch_all(tx)
     .await
     .map_err(doing("reading records"))?;
-    let held = |vertex, data: Json<Vec<String>>, ttl| Held { vertex, data: data.0, ttl };
+    let held = |vertex, data: Json<Vec<String>>, ttl| Row { vertex, data: data.0, ttl };
     Ok(rows.into_iter().map(|row| ((row.zone, row.name, row.kind), held(row.vertex, row.data, row.ttl))).collect())
 }
 
 /// Makes it so in `all`, if nobody is in the way.
-fn place(change: &Change, zones: &BTreeMap<String, LockedZone>, all: &mut BTreeMap<Key, Held>) -> Written {
+fn place(change: &Change, zones: &BTreeMap<String, LockedZone>, all: &mut Rows) -> Written {
     let mut wanted = BTreeMap::new();
     for record in &change.records {
         let Some(zone) = zones.get(&record.zone).filter(|zone| zone.deployment == change.deployment.0) else {
@@ -166,41 +184,45 @@ fn place(change: &Change, zones: &BTreeMap<String, LockedZone>, all: &mut BTreeM
         if all.get(&key).is_some_and(|held| held.vertex != change.vertex.0) {
             return Written::Taken { name: record.name.clone() };
         }
-        wanted.insert(key, Held { vertex: change.vertex.0, data: record.data.clone(), ttl: record.ttl });
+        wanted.insert(key, Row { vertex: change.vertex.0, data: record.data.clone(), ttl: record.ttl });
     }
     all.retain(|_, held| held.vertex != change.vertex.0);
     all.extend(wanted);
     Written::Done
 }
 
-/// Writes the difference; `false` if there is none.
-async fn write(
-    tx: &mut PgConnection,
-    before: &BTreeMap<Key, Held>,
-    after: &BTreeMap<Key, Held>,
+/// Writes the difference and commits it, if there is any. `generations`: those before.
+pub(super) async fn write(
+    mut tx: PgTransaction<'_>,
+    engine: EngineId,
+    (before, after): (&Rows, &Rows),
     generations: &HashMap<Uuid, i64>,
-) -> Result<bool, StoreError> {
+) -> Result<Vec<Step>, StoreError> {
     let failed = doing("writing records");
-    let gone = before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(key, held)| (key, held, true));
-    let new = after.iter().filter(|(key, held)| before.get(*key) != Some(held)).map(|(key, held)| (key, held, false));
-    let rows: Vec<(&Key, &Held, bool)> = gone.chain(new).collect();
+    let gone = before.iter().filter(|(at, _)| !after.contains_key(*at)).map(|(at, row)| (at, row, true));
+    let new = after.iter().filter(|(at, row)| before.get(*at) != Some(row)).map(|(at, row)| (at, row, false));
+    let rows: Vec<(&At, &Row, bool)> = gone.chain(new).collect();
     if rows.is_empty() {
-        return Ok(false);
+        return Ok(Vec::new());
     }
+    let next = |zone: &Uuid| generations.get(zone).map_or(1, |generation| generation + 1);
     let zones: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
     let names: Vec<String> = rows.iter().map(|row| row.0.1.clone()).collect();
     let kinds: Vec<String> = rows.iter().map(|row| row.0.2.clone()).collect();
     let data: Vec<Json<&Vec<String>>> = rows.iter().map(|row| Json(&row.1.data)).collect();
     let ttls: Vec<i32> = rows.iter().map(|row| row.1.ttl).collect();
     let vertices: Vec<Uuid> = rows.iter().map(|row| row.1.vertex).collect();
-    let since: Vec<i64> = rows.iter().map(|row| generations.get(&row.0.0).copied().unwrap_or_default()).collect();
+    let since: Vec<i64> = zones.iter().map(next).collect();
     let goes: Vec<bool> = rows.iter().map(|row| row.2).collect();
     sqlx::query!(
-        "insert into record (zone_id, name, kind, data, ttl, vertex_id, since, gone)
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::int[], $6::uuid[], $7::bigint[],
-                              $8::bool[])
-         on conflict (zone_id, name, kind) do update set data = excluded.data, ttl = excluded.ttl,
-            vertex_id = excluded.vertex_id, since = excluded.since, gone = excluded.gone",
+        r#"with put as (
+             insert into record (zone_id, name, kind, data, ttl, vertex_id, since, gone)
+             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::int[], $6::uuid[], $7::bigint[],
+                                  $8::bool[])
+             on conflict (zone_id, name, kind) do update set data = excluded.data, ttl = excluded.ttl,
+                vertex_id = excluded.vertex_id, since = excluded.since, gone = excluded.gone
+           ), raised as (update zone set generation = generation + 1 where zone_id = any($1) returning zone_id)
+           select pg_notify($9, $10) as "told" from raised"#,
         &zones,
         &names,
         &kinds,
@@ -208,14 +230,20 @@ async fn write(
         &ttls,
         &vertices,
         &since,
-        &goes
+        &goes,
+        DNS,
+        engine.0.to_string()
     )
-    .execute(&mut *tx)
+    .fetch_all(&mut *tx)
     .await
     .map_err(&failed)?;
-    sqlx::query!("update zone set generation = generation + 1 where zone_id = any($1)", &zones)
-        .execute(tx)
-        .await
-        .map_err(&failed)?;
-    Ok(true)
+    tx.commit().await.map_err(&failed)?;
+    let mut steps: BTreeMap<Uuid, Step> = BTreeMap::new();
+    for ((zone, name, kind), row, gone) in rows {
+        let step =
+            steps.entry(*zone).or_insert_with(|| Step { zone: *zone, generation: next(zone), records: Vec::new() });
+        let data = if gone { Vec::new() } else { row.data.clone() };
+        step.records.push((name.clone(), kind.clone(), data, row.ttl));
+    }
+    Ok(steps.into_values().collect())
 }

@@ -1,6 +1,7 @@
 //! Zones and names of node roles. They count as done when every engine that answers questions answers them so, and every server
 //! that they are pushed to.
 
+mod key;
 mod push;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+pub(super) use self::key::key;
 use self::push::{Push, Pushed};
 use super::super::later::pause;
 use super::{Did, Work};
@@ -160,7 +162,7 @@ async fn publish(work: &Work<'_>, wanted: Wanted) -> Result<Did, StoreError> {
     } else {
         let records = if remove { Vec::new() } else { wanted };
         let (deployment, vertex) = (job.deployment, job.vertex);
-        let did = match shared.names.set(Change { job: (job.job, job.fence), deployment, vertex, records }).await {
+        let did = match shared.names.ask(Change { job: (job.job, job.fence), deployment, vertex, records }).await {
             // The engine ends.
             None => Some(Did::NotOurs),
             Some(Err(failure)) => Some(Did::Failed(failure)),

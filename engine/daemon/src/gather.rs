@@ -1,0 +1,108 @@
+//! Writes that share commits: all that wait go into one transaction, for that costs as much for one as for many.
+
+use std::slice;
+
+use engine_core::settle::turn::Failure;
+use engine_store::StoreError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// Writes that share a commit at most.
+const MOST: usize = 500;
+/// Writes that wait for one.
+const WAITING: usize = 4096;
+/// While the database does not answer.
+const DOWN_PAUSE: Duration = Duration::from_millis(250);
+
+type Asked<Q, A> = (Q, oneshot::Sender<Result<A, Failure>>);
+
+/// The way to whoever writes.
+pub(crate) struct Gather<Q, A>(mpsc::Sender<Asked<Q, A>>);
+
+/// What is to be written.
+pub(crate) struct Gathered<Q, A>(mpsc::Receiver<Asked<Q, A>>);
+
+/// What becomes of writes while the database does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Down {
+    /// They wait for it: who asked has nothing better to do.
+    Waits,
+    /// They fail: who asked is told, and asks again.
+    Fails,
+}
+
+/// How what was gathered is written.
+pub(crate) trait Write: Send + Sync {
+    /// What is asked for.
+    type Asked: Send + Sync;
+    /// What is told then.
+    type Answer: Send;
+    /// What becomes of writes while the database does not answer.
+    const DOWN: Down;
+
+    /// All in one transaction: as many answers as it is asked, or nothing was written.
+    fn write(&self, asked: &[Self::Asked]) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
+}
+
+pub(crate) fn gather<Q, A>() -> (Gather<Q, A>, Gathered<Q, A>) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    (Gather(sender), Gathered(receiver))
+}
+
+impl<Q, A> Gather<Q, A> {
+    /// Asks for a write; durable when it returns. Nothing if the engine ends meanwhile.
+    pub(crate) async fn ask(&self, what: Q) -> Option<Result<A, Failure>> {
+        let (answer, done) = oneshot::channel();
+        self.0.send((what, answer)).await.ok()?;
+        done.await.ok()
+    }
+}
+
+impl<Q, A> Gathered<Q, A> {
+    /// Writes until it is stopped.
+    pub(crate) async fn write<W: Write<Asked = Q, Answer = A>>(mut self, by: W, stop: CancellationToken) {
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                count = self.0.recv_many(&mut batch, MOST) => if count == 0 { return },
+            }
+            let (asked, tellers): (Vec<Q>, Vec<_>) = batch.drain(..).unzip();
+            let Some(together) = attempt(&by, &asked, &stop).await else { return };
+            match together {
+                Ok(answers) => tellers.into_iter().zip(answers).for_each(|(teller, answer)| tell(teller, Ok(answer))),
+                // One of them does not fit what is there; the others do.
+                Err(_) if asked.len() > 1 => {
+                    for (one, teller) in asked.iter().zip(tellers) {
+                        let Some(alone) = attempt(&by, slice::from_ref(one), &stop).await else { return };
+                        tell(teller, alone.map(|mut answers| answers.remove(0)));
+                    }
+                }
+                Err(failure) => tellers.into_iter().for_each(|teller| tell(teller, Err(failure.clone()))),
+            }
+        }
+    }
+}
+
+/// Nothing if the engine ends before.
+async fn attempt<W: Write>(
+    by: &W,
+    asked: &[W::Asked],
+    stop: &CancellationToken,
+) -> Option<Result<Vec<W::Answer>, Failure>> {
+    loop {
+        match by.write(asked).await {
+            Ok(answers) => return Some(Ok(answers)),
+            Err(error) if error.is_transient() && W::DOWN == Down::Waits => {
+                stop.run_until_cancelled(sleep(DOWN_PAUSE)).await?;
+            }
+            Err(error) => return Some(Err(Failure { code: error.code().to_owned(), message: error.to_string() })),
+        }
+    }
+}
+
+fn tell<A>(teller: oneshot::Sender<Result<A, Failure>>, answer: Result<A, Failure>) {
+    // Who does not wait any more asks again.
+    let _ = teller.send(answer);
+}
