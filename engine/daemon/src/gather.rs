@@ -5,7 +5,7 @@ use std::slice;
 use engine_core::settle::turn::Failure;
 use engine_store::StoreError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Writes that share a commit at most.
@@ -63,11 +63,14 @@ impl<Q, A> Gathered<Q, A> {
     /// Writes until it is stopped.
     pub(crate) async fn write<W: Write<Asked = Q, Answer = A>>(mut self, by: W, stop: CancellationToken) {
         let mut batch = Vec::new();
+        let mut last = (0, Duration::ZERO);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 count = self.0.recv_many(&mut batch, MOST) => if count == 0 { return },
             }
+            self.rejoin(&mut batch, last).await;
+            let (count, began) = (batch.len(), Instant::now());
             let (asked, tellers): (Vec<Q>, Vec<_>) = batch.drain(..).unzip();
             let Some(together) = attempt(&by, &asked, &stop).await else { return };
             match together {
@@ -80,6 +83,20 @@ impl<Q, A> Gathered<Q, A> {
                     }
                 }
                 Err(failure) => tellers.into_iter().for_each(|teller| tell(teller, Err(failure.clone()))),
+            }
+            last = (count, began.elapsed());
+        }
+    }
+
+    /// Those who were told a moment ago ask again in a moment: without them the first one goes alone, and all others wait for it.
+    /// So it waits for as many as there were, but for half as long as their write took at most.
+    async fn rejoin(&mut self, batch: &mut Vec<Asked<Q, A>>, (count, took): (usize, Duration)) {
+        let end = Instant::now() + took / 2;
+        while batch.len() < count && Instant::now() < end {
+            match self.0.try_recv() {
+                Ok(one) => batch.push(one),
+                // Timers are a hundred times too coarse for this.
+                Err(_) => tokio::task::yield_now().await,
             }
         }
     }

@@ -144,6 +144,24 @@ struct Locked {
     holders: HashMap<String, Uuid>,
 }
 
+/// Name, kind, data, lifetime and node role of a record.
+type Had = (String, String, Vec<String>, i32, Uuid);
+
+/// What these names have.
+async fn read(tx: &mut PgConnection, zones: &[Uuid], names: &[String]) -> Result<Rows, StoreError> {
+    let rows = sqlx::query!(
+        r#"select zone_id, name, kind, data as "data: Json<Vec<String>>", ttl, vertex_id
+           from record where zone_id = any($1) and name = any($2) and not gone"#,
+        zones,
+        names
+    )
+    .fetch_all(tx)
+    .await
+    .map_err(doing("changing a zone"))?;
+    let row = |vertex, data: Json<Vec<String>>, ttl| Row { vertex, data: data.0, ttl };
+    Ok(rows.into_iter().map(|r| ((r.zone_id, r.name, r.kind), row(r.vertex_id, r.data, r.ttl))).collect())
+}
+
 /// Changes of zones, in a transaction that holds them.
 #[derive(Debug)]
 pub struct Changing {
@@ -158,35 +176,39 @@ impl Changing {
         let failed = doing("changing a zone");
         let mut tx = pool.begin().await.map_err(&failed)?;
         let (zones, keys): (Vec<String>, Vec<String>) = asked.iter().cloned().unzip();
-        // A key that was taken away meanwhile is not found.
+        // A key that was taken away meanwhile is not found. Records are those of the moment at which this began: if the zone
+        // was waited for, they are read again.
         let rows = sqlx::query!(
-            "select z.zone_id, z.name as zone, z.generation, k.name, k.vertex_id
-             from zone z join zone_key k using (zone_id)
-             where (z.name, k.name) in (select * from unnest($1::text[], $2::text[]))
-             order by z.zone_id for update of z for key share of k",
+            r#"select z.zone_id, z.name as zone, z.generation, k.name, k.vertex_id,
+                      (select s.generation from zone s where s.zone_id = z.zone_id) as seen,
+                      (select jsonb_agg(jsonb_build_array(r.name, r.kind, r.data, r.ttl, r.vertex_id)) from record r
+                       where r.zone_id = z.zone_id and r.name = any($3) and not r.gone) as "has: Json<Vec<Had>>"
+               from zone z join zone_key k using (zone_id)
+               where (z.name, k.name) in (select * from unnest($1::text[], $2::text[]))
+               order by z.zone_id for update of z for key share of k"#,
             &zones,
-            &keys
-        )
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&failed)?;
-        let mut zones: HashMap<String, Locked> = HashMap::new();
-        for row in rows {
-            let fresh = || Locked { id: row.zone_id, generation: row.generation, holders: HashMap::new() };
-            zones.entry(row.zone).or_insert_with(fresh).holders.insert(row.name, row.vertex_id);
-        }
-        let ids: Vec<Uuid> = zones.values().map(|zone| zone.id).collect();
-        let rows = sqlx::query!(
-            r#"select zone_id, name, kind, data as "data: Json<Vec<String>>", ttl, vertex_id
-               from record where zone_id = any($1) and name = any($2) and not gone"#,
-            &ids,
+            &keys,
             names
         )
         .fetch_all(&mut *tx)
         .await
         .map_err(&failed)?;
-        let row = |vertex, data: Json<Vec<String>>, ttl| Row { vertex, data: data.0, ttl };
-        let before = rows.into_iter().map(|r| ((r.zone_id, r.name, r.kind), row(r.vertex_id, r.data, r.ttl))).collect();
+        let mut zones: HashMap<String, Locked> = HashMap::new();
+        let (mut before, mut late) = (Rows::new(), Vec::new());
+        for row in rows {
+            if row.seen != Some(row.generation) {
+                late.push(row.zone_id);
+            }
+            for (name, kind, data, ttl, vertex) in row.has.map(|has| has.0).unwrap_or_default() {
+                before.insert((row.zone_id, name, kind), Row { vertex, data, ttl });
+            }
+            let fresh = || Locked { id: row.zone_id, generation: row.generation, holders: HashMap::new() };
+            zones.entry(row.zone).or_insert_with(fresh).holders.insert(row.name, row.vertex_id);
+        }
+        if !late.is_empty() {
+            before.retain(|(zone, ..), _| !late.contains(zone));
+            before.extend(read(&mut tx, &late, names).await?);
+        }
         Ok(Self { tx, zones, before })
     }
 
