@@ -19,5 +19,5 @@ pub use error::DnsError;
 pub use name::{Name, NameError, reverse_zone};
 pub use powerdns::{ApiKey, ApiKeyError, replace};
 pub use serve::Server;
-pub use update::{Key, KeyError, RecordSet, update};
+pub use update::{Asked, Key, KeyError, RecordSet, update};
 pub use zones::{Data, Kind, Zones, serial};
