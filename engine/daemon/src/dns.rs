@@ -34,6 +34,11 @@ impl Names {
         (Self(sender), receiver)
     }
 
+    /// How many changes wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.max_capacity() - self.0.capacity()
+    }
+
     /// Writes a change; durable when it returns. Nothing if the engine ends meanwhile: the job goes on elsewhere.
     pub(crate) async fn set(&self, change: Change) -> Option<Result<Written, Failure>> {
         let (answer, done) = oneshot::channel();

@@ -51,8 +51,7 @@ impl Engine {
         let answers = server.addresses();
         let (names, changes) = dns::Names::new();
         let (signing, asked) = signing::Signing::new();
-        let shared =
-            Arc::new(Shared::new(config, answers.iter().map(ToString::to_string).collect(), names, signing).await?);
+        let shared = Arc::new(Shared::new(config, (&server, &answers), names, signing).await?);
         lease::enter(&shared).await?;
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();

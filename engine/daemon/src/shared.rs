@@ -1,6 +1,7 @@
 //! What all loops of an engine share.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -10,6 +11,7 @@ use engine_core::catalog::{Catalog, CatalogRole};
 use engine_core::id::EngineId;
 use engine_core::schema::Validators;
 use engine_core::secret::DigestKey;
+use engine_dns::{Answered, Server};
 use engine_provider::Providers;
 use engine_remote::{DeployKey, Keys, Pool, Settings, Target};
 use engine_store::connect::Target as Database;
@@ -53,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) put_away: Notify,
     /// Where this engine answers DNS questions.
     pub(crate) dns: Vec<String>,
+    /// How often it did.
+    pub(crate) answered: Arc<Answered>,
     /// Records on their way to the database.
     pub(crate) names: Names,
     /// Counts how often this engine has taken in what was written; it answers that from then on.
@@ -66,10 +70,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// `dns`: where questions are answered; `names` and `signing`: to whoever writes records and certificates.
+    /// `server`: who answers questions, and where; `names` and `signing`: to whoever writes records and certificates.
     pub(crate) async fn new(
         config: Config,
-        dns: Vec<String>,
+        (server, addresses): (&Server, &[SocketAddr]),
         names: Names,
         signing: Signing,
     ) -> Result<Self, ConfigError> {
@@ -102,7 +106,8 @@ impl Shared {
             again: Notify::new(),
             rotating: AtomicBool::new(false),
             put_away: Notify::new(),
-            dns,
+            dns: addresses.iter().map(ToString::to_string).collect(),
+            answered: server.answered(),
             names,
             taken_in: watch::Sender::new(0),
             signing,

@@ -18,6 +18,6 @@ pub use ask::{Seen, ask};
 pub use error::DnsError;
 pub use name::{Name, NameError, reverse_zone};
 pub use powerdns::{ApiKey, ApiKeyError, replace};
-pub use serve::Server;
+pub use serve::{Answered, Server};
 pub use update::{Asked, Key, KeyError, RecordSet, update};
 pub use zones::{Data, Kind, Zones, serial};

@@ -1,6 +1,7 @@
 //! The sockets: datagrams one after the other, connections bounded in number and in time.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -28,6 +29,41 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Server {
     sockets: Vec<(UdpSocket, TcpListener)>,
+    answered: Arc<Answered>,
+}
+
+/// How many questions were answered.
+#[derive(Debug, Default)]
+pub struct Answered {
+    udp: AtomicU64,
+    tcp: AtomicU64,
+}
+
+impl Answered {
+    /// Over UDP and over TCP, since the server was made.
+    pub fn counts(&self) -> [u64; 2] {
+        [&self.udp, &self.tcp].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// What a server answers from, and counts.
+#[derive(Clone)]
+struct Source {
+    zones: Arc<RwLock<Zones>>,
+    answered: Arc<Answered>,
+}
+
+impl Source {
+    fn answer(&self, packet: &[u8], over: Over, out: &mut Vec<u8>) {
+        answer(&self.zones.read().unwrap_or_else(PoisonError::into_inner), packet, over, out);
+        let count = match over {
+            Over::Udp => &self.answered.udp,
+            Over::Tcp => &self.answered.tcp,
+        };
+        if !out.is_empty() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Server {
@@ -46,7 +82,7 @@ impl Server {
             let same = listener.local_addr().map_err(wrong)?;
             sockets.push((UdpSocket::bind(same).await.map_err(wrong)?, listener));
         }
-        Ok(Self { sockets })
+        Ok(Self { sockets, answered: Arc::default() })
     }
 
     /// Where it answers.
@@ -54,23 +90,25 @@ impl Server {
         self.sockets.iter().filter_map(|(_, listener)| listener.local_addr().ok()).collect()
     }
 
+    /// How many questions it has answered.
+    pub fn answered(&self) -> Arc<Answered> {
+        Arc::clone(&self.answered)
+    }
+
     /// Answers until it is stopped.
     pub async fn serve(self, zones: Arc<RwLock<Zones>>, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
+        let source = Source { zones, answered: self.answered };
         for (socket, listener) in self.sockets {
-            tasks.spawn(datagrams(socket, Arc::clone(&zones)));
-            tasks.spawn(connections(listener, Arc::clone(&zones)));
+            tasks.spawn(datagrams(socket, source.clone()));
+            tasks.spawn(connections(listener, source.clone()));
         }
         // They never end by themselves; what is dropped with the set is ended.
         stop.cancelled().await;
     }
 }
 
-fn answered(zones: &RwLock<Zones>, packet: &[u8], over: Over, out: &mut Vec<u8>) {
-    answer(&zones.read().unwrap_or_else(PoisonError::into_inner), packet, over, out);
-}
-
-async fn datagrams(socket: UdpSocket, zones: Arc<RwLock<Zones>>) {
+async fn datagrams(socket: UdpSocket, source: Source) {
     let mut packet = vec![0; LONGEST];
     let mut out = Vec::with_capacity(LONGEST);
     loop {
@@ -82,7 +120,7 @@ async fn datagrams(socket: UdpSocket, zones: Arc<RwLock<Zones>>) {
                 continue;
             }
         };
-        answered(&zones, &packet[..length], Over::Udp, &mut out);
+        source.answer(&packet[..length], Over::Udp, &mut out);
         if !out.is_empty()
             && let Err(error) = socket.send_to(&out, from).await
         {
@@ -91,7 +129,7 @@ async fn datagrams(socket: UdpSocket, zones: Arc<RwLock<Zones>>) {
     }
 }
 
-async fn connections(listener: TcpListener, zones: Arc<RwLock<Zones>>) {
+async fn connections(listener: TcpListener, source: Source) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tasks = JoinSet::new();
     loop {
@@ -100,9 +138,9 @@ async fn connections(listener: TcpListener, zones: Arc<RwLock<Zones>>) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, from)) => {
-                let zones = Arc::clone(&zones);
+                let source = source.clone();
                 tasks.spawn(async move {
-                    if let Err(error) = connection(stream, &zones).await {
+                    if let Err(error) = connection(stream, &source).await {
                         tracing::debug!(%error, %from, "a DNS connection ended");
                     }
                     drop(place);
@@ -117,14 +155,14 @@ async fn connections(listener: TcpListener, zones: Arc<RwLock<Zones>>) {
 }
 
 /// One question after the other, each behind its length.
-async fn connection(mut stream: TcpStream, zones: &RwLock<Zones>) -> std::io::Result<()> {
+async fn connection(mut stream: TcpStream, source: &Source) -> std::io::Result<()> {
     let mut packet = vec![0; LONGEST];
     let mut out = Vec::new();
     loop {
         let length = usize::from(timeout(IDLE, stream.read_u16()).await??);
         let Some(packet) = packet.get_mut(..length) else { return Ok(()) };
         timeout(IDLE, stream.read_exact(packet)).await??;
-        answered(zones, packet, Over::Tcp, &mut out);
+        source.answer(packet, Over::Tcp, &mut out);
         if out.is_empty() {
             return Ok(());
         }
