@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::pki::{NAMES, WEB, request, signed, web};
 use crate::site::Site;
-use crate::support::{World, find};
+use crate::support::{World, find, openssl};
 
 /// An authority that signs for people, and nothing else.
 const OFFICE: [(&str, &str); 2] = [
@@ -94,11 +94,6 @@ impl Api {
     fn list(&self, file: &str) -> (u16, Vec<u8>) {
         self.curl(&[], &format!("/crl/{file}"), b"")
     }
-}
-
-fn openssl(words: &[&str]) -> String {
-    let said = Command::new("openssl").args(words).output().expect("openssl");
-    format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
 }
 
 fn text(value: &Value) -> &str {
@@ -233,6 +228,11 @@ fn rustls_takes_what_is_right(api: &Api, ca: &str, list: &str) {
 }
 
 impl Api {
+    fn show(&self, serial: &str) -> u16 {
+        let token = format!("Authorization: Bearer {}", self.token);
+        self.curl(&["--header", &token], &format!("/api/v1/certificates/{serial}"), b"").0
+    }
+
     fn revoke(&self, serial: &str) {
         let token = format!("Authorization: Bearer {}", self.token);
         let words = ["--header", &token, "--header", "Content-Type: application/json", "--data-binary", "@-"];
@@ -266,9 +266,9 @@ fn people_have_requests_signed_and_what_is_revoked_is_in_a_list_that_anybody_can
     };
     let (ca_file, own) = (file("ca.pem", ca.as_bytes()), file("own.pem", text(&first["certificate"]).as_bytes()));
     let purpose = ["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", &ca_file, &own];
-    assert!(openssl(&purpose).contains("OK"), "{}", openssl(&purpose));
+    assert!(openssl(&purpose, "").contains("OK"), "{}", openssl(&purpose, ""));
     let lists = text(&authority["lists"]);
-    assert!(openssl(&["x509", "-noout", "-text", "-in", &own]).contains(&format!("URI:{lists}/0.crl")));
+    assert!(openssl(&["x509", "-noout", "-text", "-in", &own], "").contains(&format!("URI:{lists}/0.crl")));
 
     // Whoever looks into the list needs no token.
     let (part, pem) = (format!("{id}/0.crl"), format!("{id}/0.pem"));
@@ -277,18 +277,27 @@ fn people_have_requests_signed_and_what_is_revoked_is_in_a_list_that_anybody_can
     assert_eq!(api.list(&part).1, before, "nothing was revoked, so it is the same one");
     let crl = file("before.pem", &api.list(&pem).1);
     let check =
-        |crl: &str| openssl(&["verify", "-extended_crl", "-crl_check", "-CRLfile", crl, "-CAfile", &ca_file, &own]);
+        |crl: &str| openssl(&["verify", "-extended_crl", "-crl_check", "-CRLfile", crl, "-CAfile", &ca_file, &own], "");
     assert!(check(&crl).contains("OK"), "{}", check(&crl));
     site.ok(&["cert", "revoke", serial, "--reason", "key-compromise"]);
     let (_, after) = api.list(&part);
     let der = file("after.crl", &after);
-    let said = openssl(&["crl", "-inform", "DER", "-in", &der, "-noout", "-text", "-CAfile", &ca_file]);
+    let said = openssl(&["crl", "-inform", "DER", "-in", &der, "-noout", "-text", "-CAfile", &ca_file], "");
     for wanted in [&serial.to_uppercase(), "Key Compromise", "Next Update", &format!("URI:{lists}/0.crl"), "verify OK"]
     {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
     let crl = file("after.pem", &api.list(&pem).1);
     assert!(check(&crl).contains("certificate revoked"), "{}", check(&crl));
+    // Serial numbers in the form that openssl prints.
+    let printed = openssl(&["x509", "-noout", "-serial", "-in", &own], "");
+    let colons: Vec<String> =
+        serial.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).to_uppercase()).collect();
+    for form in [printed.trim(), &colons.join(":"), &format!("0x00{serial}")] {
+        assert!(site.ok(&["cert", "show", form]).starts_with(serial), "{form}");
+        assert_eq!(api.show(form), 200, "{form}");
+    }
+    assert_eq!(api.show("strange"), 400);
     for unknown in [format!("{id}/1.crl"), format!("{id}/-1.crl"), format!("{id}/0.txt"), "office/0.crl".to_owned()] {
         assert!(matches!(api.list(&unknown).0, 400 | 404), "{unknown}");
     }
@@ -308,8 +317,8 @@ fn people_have_requests_signed_and_what_is_revoked_is_in_a_list_that_anybody_can
     let now = site.json(&["ca", "show", "it", "office-ca"])[0].clone();
     let ca_file = file("second-ca.pem", text(&now["certificate"]).as_bytes());
     let next = file("second.pem", text(&second["certificate"]).as_bytes());
-    assert!(openssl(&["verify", "-CAfile", &ca_file, &next]).contains("OK"));
-    assert!(openssl(&["verify", "-CAfile", &ca_file, &own]).contains("verification failed"));
+    assert!(openssl(&["verify", "-CAfile", &ca_file, &next], "").contains("OK"));
+    assert!(openssl(&["verify", "-CAfile", &ca_file, &own], "").contains("verification failed"));
     assert_eq!(api.list(&part).0, 404, "nobody trusts it, so nobody needs its list");
     for one in site.json(&["cert", "list", "it"]).as_array().expect("a list") {
         let is_second = one["serial"] == second["serial"];

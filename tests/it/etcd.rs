@@ -1,6 +1,6 @@
 //! An etcd cluster that grows, shrinks, changes and loses machines on lab nodes while somebody writes to it and counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::site::Site;
+use crate::support::openssl;
 use crate::writer::{Client, PATIENCE, Writer, endpoints, key, stored};
 
 /// Name and whether it is a learner, of each member.
@@ -80,6 +81,54 @@ fn only_clients_with_a_certificate_are_heard(site: &Site, urls: &[String]) {
         let answer = String::from_utf8_lossy(&answer);
         assert!(!answer.contains("true"), "{url} speaks plain HTTP: {answer}");
     }
+}
+
+/// Every certificate on every node is signed by what is trusted beside it, for what it is used for; and they are all that were signed.
+fn openssl_accepts_every_chain(site: &Site, nodes: &[&str]) {
+    let folder = site.folder();
+    let mut serials = BTreeSet::new();
+    let crl = folder.join("chain-crl").display().to_string();
+    std::fs::write(&crl, Client::file(site, MEMBERS[0], "/etc/etcd/tls/peer/crl.pem")).expect("a file");
+    for node in nodes {
+        let find = "find /etc /srv /var/lib -name cert.pem -printf '%h\\n' | sort";
+        let said = site.ok(&["exec", node, "--", "bash", "-c", find]);
+        let folders: Vec<&str> = said.split_whitespace().filter(|word| word.starts_with('/')).collect();
+        let wanted: &[&str] = if node.contains("clients") {
+            &["/etc/etcd/tls/client"]
+        } else {
+            &["/etc/etcd/tls/peer", "/etc/etcd/tls/server"]
+        };
+        assert_eq!(folders, wanted, "{node}");
+        for at in folders {
+            let file = |name: &str| {
+                let path = folder.join(format!("chain-{name}")).display().to_string();
+                std::fs::write(&path, Client::file(site, node, &format!("{at}/{name}.pem"))).expect("a file");
+                path
+            };
+            let (ca, own) = (file("ca"), file("cert"));
+            let purposes: &[&str] = if at.ends_with("/client") { &["sslclient"] } else { &["sslclient", "sslserver"] };
+            for purpose in purposes {
+                let words = [
+                    "verify",
+                    "-x509_strict",
+                    "-crl_check",
+                    "-CRLfile",
+                    &crl,
+                    "-purpose",
+                    purpose,
+                    "-CAfile",
+                    &ca,
+                    &own,
+                ];
+                let verdict = openssl(&words, "");
+                assert_eq!(verdict.trim(), format!("{own}: OK"), "{node} {at} {purpose}");
+            }
+            let serial = openssl(&["x509", "-noout", "-serial", "-in", &own], "");
+            serials.insert(serial.trim().trim_start_matches("serial=").to_lowercase());
+        }
+    }
+    let listed = site.ok(&["cert", "list", "it", "-o", "name"]);
+    assert_eq!(serials, listed.split_whitespace().map(str::to_owned).collect());
 }
 
 /// Until it is revoked, a client node reaches every member by what stands on it; then its certificate is worth nothing, and that of
@@ -256,6 +305,7 @@ fn a_client_that_is_revoked_is_refused_and_a_member_that_is_dead_is_removed_by_t
     site.until_active("it");
     let first = endpoints(&site)[0].clone();
     let client = Client::of(&site);
+    openssl_accepts_every_chain(&site, &[MEMBERS[0], MEMBERS[1], MEMBERS[2], "it-clients-1"]);
     a_revoked_client_is_refused(&site, &client);
     let _ = site.run(&["exec", "it-members-3", "--timeout", "5s", "--", "poweroff", "--force"]);
     site.ok(&["scale", "it", "members", "1", "--yes"]);

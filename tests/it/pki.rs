@@ -1,8 +1,5 @@
 //! Authorities and certificates. Nodes are simulated where requests are planted; the engine signs as it always does.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use engine_core::request::Ask;
 use engine_core::state::State;
 use engine_core::view::{Health, JobView, StatusView};
@@ -12,7 +9,7 @@ use engine_store::{read, rotation};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::json;
 
-use crate::support::{World, find};
+use crate::support::{World, find, openssl};
 
 /// A service with a certificate, and its own authority.
 pub(crate) const WEB: [(&str, &str); 3] = [
@@ -78,20 +75,6 @@ pub(crate) async fn signed(world: &World, status: &StatusView) -> Vec<Certificat
         all.extend(pki::signed_by(world.database.pool(), job.id).await.expect("readable"));
     }
     all
-}
-
-/// What openssl says of a certificate, given on its input.
-pub(crate) fn openssl(words: &[&str], input: &str) -> String {
-    let mut child = Command::new("openssl")
-        .args(words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("openssl");
-    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
-    let said = child.wait_with_output().expect("it ends");
-    format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
 }
 
 #[tokio::test(flavor = "multi_thread")]

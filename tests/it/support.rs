@@ -1,6 +1,8 @@
 //! Engines, bundles and waiting.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,4 +164,18 @@ pub(crate) fn chain(name: &str, count: u32, parameters: &str, with: &str) -> Str
     format!(
         "deployment: {name}\nworkload: chain\nnodes:\n  all: {{provider: simulated, count: {count}, with: {with}}}\nparameters: {parameters}\n"
     )
+}
+
+/// What openssl says, with this on its input.
+pub(crate) fn openssl(words: &[&str], input: &str) -> String {
+    let mut child = Command::new("openssl")
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
+    let said = child.wait_with_output().expect("it ends");
+    format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
 }

@@ -39,6 +39,7 @@ const TABLE: [(&str, &[&str]); 13] = [
             "engine-agent",
             "engine-remote",
             "engine-provider",
+            "engine-pki",
             "engine-dns",
             "engine-daemon",
         ],

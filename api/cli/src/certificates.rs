@@ -114,18 +114,18 @@ pub(crate) async fn cert(context: &Context, command: CertCommand) -> Result<Exit
             context.print(&all, || all.iter().map(|one| one.serial.clone()).collect(), || text(&all))?;
         }
         CertCommand::Show { serial } => {
-            let one = context.client.certificate(&serial).await?;
-            context.print(&one, || vec![serial.clone()], || certificate(&one))?;
+            let one = context.client.certificate(serial.as_str()).await?;
+            context.print(&one, || vec![serial.to_string()], || certificate(&one))?;
         }
         CertCommand::Renew { serial } => {
-            context.client.renew(&serial).await?;
+            context.client.renew(serial.as_str()).await?;
             let text = || format!("another one is signed in place of {serial}\n");
-            context.print(&json!({"serial": serial}), || vec![serial.clone()], text)?;
+            context.print(&json!({"serial": serial}), || vec![serial.to_string()], text)?;
         }
         CertCommand::Revoke { serial, reason } => {
-            context.client.revoke(&serial, reason).await?;
+            context.client.revoke(serial.as_str(), reason).await?;
             let done = json!({"serial": serial, "reason": reason});
-            context.print(&done, || vec![serial.clone()], || format!("{serial} revoked\n"))?;
+            context.print(&done, || vec![serial.to_string()], || format!("{serial} revoked\n"))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -6,13 +6,15 @@ pub use engine_core::request::Document;
 use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
-use engine_core::view::{Applied, CertificateView, ExecEvent, Moved, Refusal, Resealed, Stood};
+use engine_core::view::{Applied, CertificateView, Counted, ExecEvent, Moved, Refusal, Resealed, Stood};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// The engine's abilities that change something, or reach nodes. Every one changes nothing when it refuses.
 #[async_trait]
 pub trait Control: Send + Sync + 'static {
+    /// What the engine counts itself.
+    fn counted(&self) -> Counted;
     /// What applying the deployment documents of a file would do, one result a document.
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal>;
     /// What the steps that it would run again would change on their nodes.

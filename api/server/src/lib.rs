@@ -9,6 +9,7 @@
 pub mod control;
 mod extract;
 mod gate;
+mod metrics;
 mod problem;
 mod routes;
 mod server;

@@ -8,6 +8,7 @@ mod documents;
 mod drift;
 mod events;
 mod exec;
+mod metrics;
 mod moves;
 mod node_roles;
 mod nodes;
@@ -34,7 +35,8 @@ pub(crate) fn parts() -> (Router<App>, Router<App>, OpenApi) {
         .routes(routes!(probes::description))
         .routes(routes!(certificates::part))
         .split_for_parts();
-    let (closed, mut described) = OpenApiRouter::<App>::new().nest("/api/v1", closed()).split_for_parts();
+    let (closed, mut described) =
+        OpenApiRouter::<App>::new().nest("/api/v1", closed()).routes(routes!(metrics::show)).split_for_parts();
     for item in described.paths.paths.values_mut() {
         let all = [&mut item.get, &mut item.post, &mut item.delete];
         for operation in all.into_iter().flatten() {

@@ -16,6 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 use crate::control::Control;
+use crate::metrics::Held;
 use crate::problem::{self, ApiError};
 use crate::wake::{self, Bell};
 use crate::{gate, routes};
@@ -49,6 +50,7 @@ pub(crate) struct App {
     pub(crate) version: Arc<str>,
     pub(crate) bell: Bell,
     pub(crate) stop: CancellationToken,
+    pub(crate) held: Held,
 }
 
 /// Why the server does not run.
@@ -105,6 +107,7 @@ impl Server {
             version: self.version.into(),
             bell,
             stop,
+            held: Held::default(),
         };
         let (open, closed, _) = routes::parts();
         let closed = closed.route_layer(middleware::from_fn_with_state(app.clone(), gate::token));

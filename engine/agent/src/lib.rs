@@ -16,6 +16,7 @@
 //!     cargo build --profile agent -p engine-agent --target x86_64-unknown-linux-gnu
 //! ```
 
+pub mod haproxy;
 pub mod protocol;
 
 mod args;

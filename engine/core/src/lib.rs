@@ -21,6 +21,7 @@ pub mod request;
 pub mod schedule;
 pub mod schema;
 pub mod secret;
+pub mod serial;
 pub mod settle;
 pub mod state;
 pub mod template;

@@ -55,6 +55,17 @@ pub struct Counts {
     pub leaving: i64,
 }
 
+/// What one engine counts itself, since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// DNS questions that it answered, over UDP and over TCP.
+    pub dns_answers: [i64; 2],
+    /// Records that wait to be written.
+    pub records_waiting: i64,
+    /// Certificates of people that wait to be written.
+    pub certificates_waiting: i64,
+}
+
 impl Health {
     /// How a deployment in this stored state is doing. `broken`: a node, or something that leaves, failed.
     pub fn of(state: &str, paused: bool, counts: Counts, broken: bool) -> Self {

@@ -17,7 +17,7 @@ use engine_core::document::CheckPolicy;
 use engine_core::graph::Graph;
 use engine_core::plan::Plan;
 use engine_core::request::{Ask, Seen};
-use engine_core::view::{Applied, Moved, Refusal, RefusalKind, Stood};
+use engine_core::view::{Applied, Counted, Moved, Refusal, RefusalKind, Stood};
 use engine_store::StoreError;
 use engine_store::ask::{Asked, ask};
 use engine_store::commit::{self, Commit, Committed};
@@ -44,6 +44,16 @@ impl Control {
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
+    }
+
+    /// What this engine counts itself.
+    pub fn counted(&self) -> Counted {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        Counted {
+            dns_answers: self.shared.answered.counts().map(|count| i64::try_from(count).unwrap_or(i64::MAX)),
+            records_waiting: count(self.shared.names.waiting() + self.shared.network.waiting()),
+            certificates_waiting: count(self.shared.signing.waiting()),
+        }
     }
 
     /// What applying the deployment documents of a text would do.

@@ -51,6 +51,11 @@ pub(crate) fn gather<Q, A>() -> (Gather<Q, A>, Gathered<Q, A>) {
 }
 
 impl<Q, A> Gather<Q, A> {
+    /// How many writes wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.max_capacity() - self.0.capacity()
+    }
+
     /// Asks for a write; durable when it returns. Nothing if the engine ends meanwhile.
     pub(crate) async fn ask(&self, what: Q) -> Option<Result<A, Failure>> {
         let (answer, done) = oneshot::channel();

@@ -53,7 +53,7 @@ impl Engine {
         let (names, records) = gather::gather();
         let (network, changes) = gather::gather();
         let (signing, asked) = signing::Signing::new();
-        let shared = Arc::new(Shared::new(config, &answers, Ways { names, network, signing }).await?);
+        let shared = Arc::new(Shared::new(config, (&server, &answers), Ways { names, network, signing }).await?);
         lease::enter(&shared).await?;
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();

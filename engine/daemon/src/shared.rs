@@ -11,6 +11,7 @@ use engine_core::catalog::{Catalog, CatalogRole};
 use engine_core::id::EngineId;
 use engine_core::schema::Validators;
 use engine_core::secret::DigestKey;
+use engine_dns::{Answered, Server};
 use engine_provider::Providers;
 use engine_remote::{DeployKey, Keys, Pool, Settings, Target};
 use engine_store::connect::Target as Database;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) put_away: Notify,
     /// Where this engine answers DNS questions.
     pub(crate) dns: Vec<String>,
+    /// How often it did.
+    pub(crate) answered: Arc<Answered>,
     /// Records of node roles on their way to the database.
     pub(crate) names: Names,
     /// Changes that others ask for, on their way there.
@@ -78,8 +81,12 @@ pub(crate) struct Ways {
 }
 
 impl Shared {
-    /// `dns`: where questions are answered; `ways`: to whoever writes.
-    pub(crate) async fn new(config: Config, dns: &[SocketAddr], ways: Ways) -> Result<Self, ConfigError> {
+    /// `server`: who answers questions, and where; `ways`: to whoever writes.
+    pub(crate) async fn new(
+        config: Config,
+        (server, addresses): (&Server, &[SocketAddr]),
+        ways: Ways,
+    ) -> Result<Self, ConfigError> {
         let folder = |source| ConfigError::Folder { path: config.data.clone(), source };
         std::fs::create_dir_all(config.data.join("keys")).map_err(folder)?;
         let (sealer, digest_key) = if config.seals_nothing {
@@ -109,10 +116,11 @@ impl Shared {
             again: Notify::new(),
             rotating: AtomicBool::new(false),
             put_away: Notify::new(),
-            dns: dns.iter().map(ToString::to_string).collect(),
+            dns: addresses.iter().map(ToString::to_string).collect(),
+            answered: server.answered(),
             names: ways.names,
             network: ways.network,
-            memory: Memory::new(dns.iter().map(SocketAddr::ip).collect()),
+            memory: Memory::new(addresses.iter().map(SocketAddr::ip).collect()),
             taken_in: watch::Sender::new(0),
             signing: ways.signing,
             hints: watch::Sender::new(0),

@@ -71,6 +71,11 @@ impl Signing {
         Ok(Some(open))
     }
 
+    /// How many certificates wait to be kept.
+    pub(crate) fn waiting(&self) -> usize {
+        self.written.waiting()
+    }
+
     /// It does not sign any more.
     pub(crate) fn forget(&self, name: &str, role: &str) {
         self.kept().remove(&(name.to_owned(), role.to_owned()));

@@ -1,6 +1,7 @@
 //! The sockets: datagrams one after the other, connections bounded in number and in time.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -31,6 +32,51 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Server {
     sockets: Vec<(UdpSocket, TcpListener)>,
+    answered: Arc<Answered>,
+}
+
+/// How many questions were answered, those for changes among them.
+#[derive(Debug, Default)]
+pub struct Answered {
+    udp: AtomicU64,
+    tcp: AtomicU64,
+}
+
+impl Answered {
+    /// Over UDP and over TCP, since the server was made.
+    pub fn counts(&self) -> [u64; 2] {
+        [&self.udp, &self.tcp].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// What a server answers from, who writes changes, and what it counts.
+struct Source<C> {
+    zones: Arc<RwLock<Zones>>,
+    changes: Arc<C>,
+    answered: Arc<Answered>,
+}
+
+impl<C: Changes> Source<C> {
+    fn answer(&self, packet: &[u8], over: Over, out: &mut Vec<u8>) {
+        answer(&self.zones.read().unwrap_or_else(PoisonError::into_inner), packet, over, out);
+        self.count(over, out);
+    }
+
+    async fn change(&self, packet: &[u8], over: Over) -> Vec<u8> {
+        let out = change::answer(&self.zones, packet, &*self.changes).await;
+        self.count(over, &out);
+        out
+    }
+
+    fn count(&self, over: Over, out: &[u8]) {
+        let count = match over {
+            Over::Udp => &self.answered.udp,
+            Over::Tcp => &self.answered.tcp,
+        };
+        if !out.is_empty() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Server {
@@ -49,7 +95,7 @@ impl Server {
             let same = listener.local_addr().map_err(wrong)?;
             sockets.push((UdpSocket::bind(same).await.map_err(wrong)?, listener));
         }
-        Ok(Self { sockets })
+        Ok(Self { sockets, answered: Arc::default() })
     }
 
     /// Where it answers.
@@ -57,23 +103,25 @@ impl Server {
         self.sockets.iter().filter_map(|(_, listener)| listener.local_addr().ok()).collect()
     }
 
+    /// How many questions it has answered.
+    pub fn answered(&self) -> Arc<Answered> {
+        Arc::clone(&self.answered)
+    }
+
     /// Answers until it is stopped.
     pub async fn serve<C: Changes>(self, zones: Arc<RwLock<Zones>>, changes: Arc<C>, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
+        let source = Arc::new(Source { zones, changes, answered: self.answered });
         for (socket, listener) in self.sockets {
-            tasks.spawn(datagrams(Arc::new(socket), Arc::clone(&zones), Arc::clone(&changes)));
-            tasks.spawn(connections(listener, Arc::clone(&zones), Arc::clone(&changes)));
+            tasks.spawn(datagrams(Arc::new(socket), Arc::clone(&source)));
+            tasks.spawn(connections(listener, Arc::clone(&source)));
         }
         // They never end by themselves; what is dropped with the set is ended.
         stop.cancelled().await;
     }
 }
 
-fn answered(zones: &RwLock<Zones>, packet: &[u8], over: Over, out: &mut Vec<u8>) {
-    answer(&zones.read().unwrap_or_else(PoisonError::into_inner), packet, over, out);
-}
-
-async fn datagrams<C: Changes>(socket: Arc<UdpSocket>, zones: Arc<RwLock<Zones>>, changes: Arc<C>) {
+async fn datagrams<C: Changes>(socket: Arc<UdpSocket>, source: Arc<Source<C>>) {
     let mut packet = vec![0; LONGEST];
     let mut out = Vec::with_capacity(LONGEST);
     let places = Arc::new(Semaphore::new(CHANGES));
@@ -92,10 +140,9 @@ async fn datagrams<C: Changes>(socket: Arc<UdpSocket>, zones: Arc<RwLock<Zones>>
         if is_change(packet) {
             // Who gets no answer asks again.
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            let (packet, socket) = (packet.to_vec(), Arc::clone(&socket));
-            let (zones, changes) = (Arc::clone(&zones), Arc::clone(&changes));
+            let (packet, socket, source) = (packet.to_vec(), Arc::clone(&socket), Arc::clone(&source));
             tasks.spawn(async move {
-                let out = change::answer(&zones, &packet, &*changes).await;
+                let out = source.change(&packet, Over::Udp).await;
                 if let Err(error) = socket.send_to(&out, from).await {
                     tracing::debug!(%error, %from, "the answer to a change was not sent");
                 }
@@ -103,7 +150,7 @@ async fn datagrams<C: Changes>(socket: Arc<UdpSocket>, zones: Arc<RwLock<Zones>>
             });
             continue;
         }
-        answered(&zones, packet, Over::Udp, &mut out);
+        source.answer(packet, Over::Udp, &mut out);
         if !out.is_empty()
             && let Err(error) = socket.send_to(&out, from).await
         {
@@ -112,7 +159,7 @@ async fn datagrams<C: Changes>(socket: Arc<UdpSocket>, zones: Arc<RwLock<Zones>>
     }
 }
 
-async fn connections<C: Changes>(listener: TcpListener, zones: Arc<RwLock<Zones>>, changes: Arc<C>) {
+async fn connections<C: Changes>(listener: TcpListener, source: Arc<Source<C>>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tasks = JoinSet::new();
     loop {
@@ -121,9 +168,9 @@ async fn connections<C: Changes>(listener: TcpListener, zones: Arc<RwLock<Zones>
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, from)) => {
-                let (zones, changes) = (Arc::clone(&zones), Arc::clone(&changes));
+                let source = Arc::clone(&source);
                 tasks.spawn(async move {
-                    if let Err(error) = connection(stream, &zones, &*changes).await {
+                    if let Err(error) = connection(stream, &source).await {
                         tracing::debug!(%error, %from, "a DNS connection ended");
                     }
                     drop(place);
@@ -138,7 +185,7 @@ async fn connections<C: Changes>(listener: TcpListener, zones: Arc<RwLock<Zones>
 }
 
 /// One question after the other, each behind its length.
-async fn connection<C: Changes>(mut stream: TcpStream, zones: &RwLock<Zones>, changes: &C) -> std::io::Result<()> {
+async fn connection<C: Changes>(mut stream: TcpStream, source: &Source<C>) -> std::io::Result<()> {
     let mut packet = vec![0; LONGEST];
     let mut out = Vec::new();
     loop {
@@ -146,9 +193,9 @@ async fn connection<C: Changes>(mut stream: TcpStream, zones: &RwLock<Zones>, ch
         let Some(packet) = packet.get_mut(..length) else { return Ok(()) };
         timeout(IDLE, stream.read_exact(packet)).await??;
         if is_change(packet) {
-            out = change::answer(zones, packet, changes).await;
+            out = source.change(packet, Over::Tcp).await;
         } else {
-            answered(zones, packet, Over::Tcp, &mut out);
+            source.answer(packet, Over::Tcp, &mut out);
         }
         if out.is_empty() {
             return Ok(());

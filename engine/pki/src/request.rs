@@ -15,6 +15,8 @@ use crate::{Name, RequestError};
 
 /// No request of ours has so many bytes.
 pub const LARGEST: usize = 16 << 10;
+/// Bytes of what it says that are shown.
+const LONGEST_SHOWN: usize = 200;
 
 /// A request that was found to be in order.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ pub fn read(text: &str, wanted: &Wanted<'_>) -> Result<Request, RequestError> {
     if text.len() > LARGEST {
         return Err(RequestError::TooLarge { bytes: text.len(), limit: LARGEST });
     }
-    let unreadable = |reason: &dyn std::fmt::Display| RequestError::Unreadable { reason: reason.to_string() };
+    let unreadable = |reason: &dyn std::fmt::Display| RequestError::Unreadable { reason: shown(&reason.to_string()) };
     let (behind, pem) = parse_x509_pem(text.as_bytes()).map_err(|error| unreadable(&error))?;
     if !matches!(pem.label.as_str(), "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") {
         return Err(unreadable(&format!("it is a {}", pem.label)));
@@ -67,8 +69,24 @@ pub fn read(text: &str, wanted: &Wanted<'_>) -> Result<Request, RequestError> {
     Ok(Request { key, common_name: wanted.node.to_owned(), names })
 }
 
+/// What somebody else wrote, for people: short, and without what a terminal would obey.
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for letter in text.chars() {
+        if shown.len() > LONGEST_SHOWN {
+            shown.push('…');
+            break;
+        }
+        match letter {
+            '"' | '\'' | '\\' => shown.push(letter),
+            letter => shown.extend(letter.escape_debug()),
+        }
+    }
+    shown
+}
+
 fn foreign(name: &str, node: &str) -> RequestError {
-    let (name, node) = (name.to_owned(), node.to_owned());
+    let (name, node) = (shown(name), node.to_owned());
     if name.contains('*') { RequestError::NameWildcard { name } } else { RequestError::NameForeign { name, node } }
 }
 
@@ -78,7 +96,7 @@ fn subject(csr: &X509CertificationRequest<'_>, wanted: &Wanted<'_>) -> Result<()
     let mut parts = subject.iter_attributes();
     match (parts.next(), parts.next()) {
         (Some(only), None) if *only.attr_type() == OID_X509_COMMON_NAME => {
-            let name = only.as_str().map_err(|error| RequestError::Unreadable { reason: error.to_string() })?;
+            let name = only.as_str().map_err(|error| RequestError::Unreadable { reason: shown(&error.to_string()) })?;
             if name == wanted.node { Ok(()) } else { Err(foreign(name, wanted.node)) }
         }
         _ => Err(foreign(&subject.to_string(), wanted.node)),
@@ -88,7 +106,7 @@ fn subject(csr: &X509CertificationRequest<'_>, wanted: &Wanted<'_>) -> Result<()
 /// The names that it is for. Whatever else it asks for is refused.
 fn asked(csr: &X509CertificationRequest<'_>, node: &str) -> Result<BTreeSet<Name>, RequestError> {
     let mut names = BTreeSet::new();
-    let other = |what: String| RequestError::Extension { what };
+    let other = |what: String| RequestError::Extension { what: shown(&what) };
     for attribute in csr.certification_request_info.iter_attributes() {
         let ParsedCriAttribute::ExtensionRequest(asked) = attribute.parsed_attribute() else {
             return Err(other(format!("the attribute {}", attribute.oid)));

@@ -1,6 +1,7 @@
 //! Lists of what an authority does not stand by any more.
 
 use engine_core::request::RevocationReason;
+use pem::{EncodeConfig, LineEnding, Pem};
 use rcgen::{
     CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, KeyIdMethod,
     RevocationReason as Code, RevokedCertParams, SerialNumber,
@@ -36,9 +37,7 @@ pub struct Listing<'a> {
 /// A list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// In PEM.
-    pub list: String,
-    /// The same in DER.
+    /// In DER.
     pub der: Vec<u8>,
     /// When another one should be made: after two thirds of its life.
     pub renew_at: OffsetDateTime,
@@ -64,8 +63,13 @@ pub fn list(revoked: &[Revoked], signer: &Signer, how: &Listing<'_>) -> Result<L
     };
     let failed = doing("signing a list of what was revoked");
     let list = params.signed_by(&signer.issuer).map_err(&failed)?;
-    let pem = list.pem().map_err(&failed)?;
-    Ok(Listed { list: pem, der: list.der().to_vec(), renew_at: whole(how.now + how.lifetime * 2 / 3) })
+    Ok(Listed { der: list.der().to_vec(), renew_at: whole(how.now + how.lifetime * 2 / 3) })
+}
+
+/// A list in PEM.
+pub fn in_pem(der: &[u8]) -> String {
+    let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    pem::encode_config(&Pem::new("X509 CRL", der), config)
 }
 
 fn entry(revoked: &Revoked) -> Result<RevokedCertParams, PkiError> {

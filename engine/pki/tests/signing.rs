@@ -7,7 +7,7 @@ use engine_core::request::RevocationReason;
 use engine_pki::authority::{Founded, Founding, Permitted, found};
 use engine_pki::leaf::{Issued, Issuing, issue};
 use engine_pki::request::{LARGEST, Wanted, read};
-use engine_pki::revocation::{Listing, Revoked, list};
+use engine_pki::revocation::{Listing, Revoked, in_pem, list};
 use engine_pki::{Name, Serial, Signer, fingerprint};
 use proptest::prelude::*;
 use rcgen::{
@@ -245,8 +245,8 @@ fn openssl_looks_into_the_part_that_a_certificate_names() {
         ("other", &[][..], other, "different CRL scope"),
     ] {
         let listed = list(revoked, &signer, &Listing { now, lifetime, part: Some(part) }).expect("signed");
-        assert_eq!(der(&listed.list), listed.der);
-        let crl = file(name, listed.list.as_bytes());
+        assert_eq!(der(&in_pem(&listed.der)), listed.der);
+        let crl = file(name, in_pem(&listed.der).as_bytes());
         let said = openssl(&["verify", "-extended_crl", "-crl_check", "-CRLfile", &crl, "-CAfile", &ca, &own]);
         assert!(said.contains(wanted), "{name}: {said}");
     }
@@ -281,7 +281,7 @@ fn a_list_names_what_was_revoked_and_is_signed() {
     let (root, own) = (der(&authority.certificate), der(&issued.certificate));
     let (_, root) = X509Certificate::from_der(&root).expect("a certificate");
     let (_, own) = X509Certificate::from_der(&own).expect("a certificate");
-    let (empty, full) = (der(&empty.list), der(&full.list));
+    let (empty, full) = (empty.der, full.der);
     let (_, empty) = CertificateRevocationList::from_der(&empty).expect("a list");
     let (_, full) = CertificateRevocationList::from_der(&full).expect("a list");
     full.verify_signature(root.public_key()).expect("signed by the authority");
@@ -317,11 +317,6 @@ proptest! {
         bad[at] ^= 1 << bit;
         let text = x509(&bad);
         prop_assert_ne!(code(&text), "signed", "byte {}, bit {}", at, bit);
-    }
-
-    #[test]
-    fn noise_is_refused(noise in prop::collection::vec(any::<u8>(), 0..600)) {
-        prop_assert_ne!(code(&x509(&noise)), "signed");
     }
 }
 

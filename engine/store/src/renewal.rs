@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use engine_core::document::wire::Wire;
 use engine_core::graph::{Graph, Why};
 use engine_core::id::{DeploymentId, VertexId};
 use engine_core::settle::Turn;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -29,21 +30,42 @@ pub async fn next(pool: &PgPool) -> Result<Option<OffsetDateTime>, StoreError> {
 }
 
 /// Deployments in which something is to be made anew now.
-pub async fn due(pool: &PgPool, now: OffsetDateTime) -> Result<Vec<DeploymentId>, StoreError> {
+pub async fn due(pool: &PgPool, now: OffsetDateTime) -> Result<BTreeSet<DeploymentId>, StoreError> {
+    let failed = doing("looking for what is to be renewed");
+    let mut connection = pool.acquire().await.map_err(&failed)?;
     let ids = sqlx::query_scalar!(
-        r#"select deployment_id as "deployment_id!" from vertex
-           where renew_at <= $1 and state = 'active' and goal = 'present'
-           union
-           select v.deployment_id from authority a join vertex v on v.vertex_id = a.vertex_id
-           where a.state <> 'gone' and not a.unread and v.state = 'active' and v.goal = 'present'
-                 and exists (select from certificate c where c.authority_id = a.authority_id and c.revoked_at is not null
-                                                             and c.listed_at is null)"#,
+        "select distinct deployment_id from vertex where renew_at <= $1 and state = 'active' and goal = 'present'",
         now
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await
-    .map_err(doing("looking for what is to be renewed"))?;
-    Ok(ids.into_iter().map(DeploymentId).collect())
+    .map_err(&failed)?;
+    let unlisted = unlisted(&mut connection, None).await?;
+    Ok(ids.into_iter().chain(unlisted.into_iter().map(|one| one.deployment)).map(DeploymentId).collect())
+}
+
+/// An authority that has to list what was revoked since.
+struct Unlisted {
+    deployment: Uuid,
+    vertex: Uuid,
+    role: String,
+}
+
+/// Those of a deployment, or of all; those whose list nobody reads are passed over once that is noted.
+async fn unlisted(connection: &mut PgConnection, deployment: Option<Uuid>) -> Result<Vec<Unlisted>, StoreError> {
+    sqlx::query_as!(
+        Unlisted,
+        "select distinct v.deployment_id as deployment, v.vertex_id as vertex, v.role
+         from authority a join vertex v on v.vertex_id = a.vertex_id
+         where ($1::uuid is null or a.deployment_id = $1) and a.state <> 'gone' and not a.unread
+               and v.state = 'active' and v.goal = 'present'
+               and exists (select from certificate c where c.authority_id = a.authority_id and c.revoked_at is not null
+                                                           and c.listed_at is null)",
+        deployment
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(doing("looking for what is to be listed"))
 }
 
 /// Lets all of a deployment run again whose time has come, as one change. If we die before the end, nothing has happened.
@@ -86,30 +108,32 @@ impl Locked {
     /// Authorities that have to list what was revoked since. Those whose list nobody reads have not, which is noted: `true` if
     /// there are some.
     async fn unlisted(&mut self, known: &Revisions) -> Result<(Vec<VertexId>, bool), StoreError> {
-        let failed = doing("looking for what is to be listed");
-        let rows = sqlx::query!(
-            "select distinct v.vertex_id, v.role from authority a join vertex v on v.vertex_id = a.vertex_id
-             where a.deployment_id = $1 and a.state <> 'gone' and not a.unread and v.state = 'active' and v.goal = 'present'
-                   and exists (select from certificate c where c.authority_id = a.authority_id and c.revoked_at is not null
-                                                               and c.listed_at is null)",
-            self.id.0
-        )
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(&failed)?;
+        let rows = unlisted(&mut self.tx, Some(self.id.0)).await?;
         if rows.is_empty() {
             return Ok((Vec::new(), false));
         }
         let revision = self.revision(known).await?;
         let (read, unread): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| reads_list(&revision.graph, &row.role));
-        let unread: Vec<Uuid> = unread.into_iter().map(|row| row.vertex_id).collect();
+        let unread: Vec<Uuid> = unread.into_iter().map(|row| row.vertex).collect();
         if !unread.is_empty() {
             sqlx::query!("update authority set unread = true where vertex_id = any($1) and state <> 'gone'", &unread)
                 .execute(&mut *self.tx)
                 .await
-                .map_err(&failed)?;
+                .map_err(doing("noting whose list nobody reads"))?;
         }
-        Ok((read.into_iter().map(|row| VertexId(row.vertex_id)).collect(), !unread.is_empty()))
+        Ok((read.into_iter().map(|row| VertexId(row.vertex)).collect(), !unread.is_empty()))
+    }
+
+    /// Lets a vertex run again. `false`: it is not at rest.
+    pub(crate) async fn again(
+        &mut self,
+        vertex: VertexId,
+        change: i64,
+        by: &str,
+        known: &Revisions,
+    ) -> Result<bool, StoreError> {
+        let renew = |turn: &mut Turn<'_>| turn.hood.vertices.contains_key(&vertex) && turn.renew(vertex, change);
+        self.turn_apart(&[vertex], known, by, renew).await
     }
 
     /// Somebody may read now what nobody read before.
@@ -124,7 +148,11 @@ impl Locked {
 
 /// Does anybody read what the authority of a role revoked?
 fn reads_list(graph: &Graph, role: &str) -> bool {
-    let reads = |why: &Why| matches!(why, Why::Data { wire, .. } if wire.contains(LIST));
+    // A wire that names no output reads all of them.
+    let reads = |why: &Why| match why {
+        Why::Data { wire, .. } => wire.parse().is_ok_and(|wire: Wire| wire.output.is_none_or(|output| output == LIST)),
+        Why::Requires | Why::Precedes => false,
+    };
     graph.readers(role).any(|(_, edge)| reads(&edge.why))
         || graph.exports.values().any(|(of, output)| of == role && output == LIST)
 }
@@ -157,8 +185,7 @@ pub async fn renew_one(pool: &PgPool, serial: &str, by: &str, known: &Revisions)
     let vertex = VertexId(vertex);
     let Some(mut locked) = pass::lock(pool, DeploymentId(deployment)).await? else { return Ok(Renewed::Unheld) };
     let change = locked.next_change().await?;
-    let renew = |turn: &mut Turn<'_>| turn.hood.vertices.contains_key(&vertex) && turn.renew(vertex, change);
-    if locked.turn_apart(&[vertex], known, by, renew).await? {
+    if locked.again(vertex, change, by, known).await? {
         locked.commit().await?;
         return Ok(Renewed::Done);
     }

@@ -13,11 +13,10 @@ use std::collections::BTreeSet;
 use engine_core::graph::{Graph, RoleName};
 use engine_core::id::{DeploymentId, VertexId};
 use engine_core::request::{RevocationReason, RotationMove};
-use engine_core::settle::Turn;
 use serde_json::json;
 use sqlx::PgPool;
 
-pub(crate) use self::proof::{probed, unabsorbed, unproven};
+pub(crate) use self::proof::{NAMED, probed, unabsorbed, unproven};
 pub use self::stages::{Advanced, advance};
 
 use crate::StoreError;
@@ -249,12 +248,6 @@ impl Locked {
             .await
             .map_err(doing("revoking an authority"))?;
         self.told(vertex, "authority.revoked", by).await
-    }
-
-    /// Lets an authority run again. `false`: it is not at rest.
-    async fn again(&mut self, vertex: VertexId, change: i64, by: &str, known: &Revisions) -> Result<bool, StoreError> {
-        let renew = |turn: &mut Turn<'_>| turn.hood.vertices.contains_key(&vertex) && turn.renew(vertex, change);
-        self.turn_apart(&[vertex], known, by, renew).await
     }
 
     /// Says what became of the keys of an authority.

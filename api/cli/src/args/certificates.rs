@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use engine_core::request::{RevocationReason, RotationMove};
+use engine_core::serial::SerialNumber;
 
 /// What can be done with authorities.
 #[derive(Debug, Subcommand)]
@@ -86,19 +87,19 @@ pub(crate) enum CertCommand {
     },
     /// Show a certificate, also one that has ended.
     Show {
-        /// Its serial number, as `plinth cert list` shows it.
-        serial: String,
+        /// Its serial number, as `plinth cert list` or openssl shows it.
+        serial: SerialNumber,
     },
     /// Have another certificate signed now for the node role that holds this one. The one before stays good until its end.
     Renew {
-        /// Its serial number, as `plinth cert list` shows it.
-        serial: String,
+        /// Its serial number, as `plinth cert list` or openssl shows it.
+        serial: SerialNumber,
     },
     /// Revoke a certificate. Its authority lists it at once, and services that read the list refuse it from their next handshake on.
     #[command(after_help = "Example:\n  plinth cert revoke 5c0fd1… --reason key-compromise")]
     Revoke {
-        /// Its serial number, as `plinth cert list` shows it.
-        serial: String,
+        /// Its serial number, as `plinth cert list` or openssl shows it.
+        serial: SerialNumber,
         /// Why: unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation or privilege-withdrawn.
         #[arg(long, default_value = "unspecified", value_parser = reason)]
         reason: RevocationReason,

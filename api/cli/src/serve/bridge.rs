@@ -6,7 +6,7 @@ use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
-use engine_core::view::{Applied, CertificateView, ExecEvent, Moved, Refusal, Resealed, Stood};
+use engine_core::view::{Applied, CertificateView, Counted, ExecEvent, Moved, Refusal, Resealed, Stood};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -15,6 +15,10 @@ pub(super) struct Bridge(pub(super) engine_daemon::Control);
 
 #[async_trait]
 impl Control for Bridge {
+    fn counted(&self) -> Counted {
+        self.0.counted()
+    }
+
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {
         self.0.plan(&document.text, &document.file).await
     }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use engine_core::request::{Page, Problem, RevokeRequest, RotationRequest, SignRequest};
+use engine_core::serial::SerialNumber;
 use engine_core::view::{AuthorityView, CertificateView};
 use engine_store::read;
 use uuid::Uuid;
@@ -34,11 +35,11 @@ pub(crate) async fn list(
 ), params(("serial" = String, Path,)))]
 pub(crate) async fn revoke(
     State(app): State<App>,
-    Path(serial): Path<String>,
+    Path(serial): Path<SerialNumber>,
     By(by): By,
     Body(request): Body<RevokeRequest>,
 ) -> Result<StatusCode, ApiError> {
-    app.control.revoke(&serial, request.reason, &by).await?;
+    app.control.revoke(serial.as_str(), request.reason, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -131,10 +132,10 @@ pub(crate) async fn sign(
 ), params(("serial" = String, Path,)))]
 pub(crate) async fn show(
     State(app): State<App>,
-    Path(serial): Path<String>,
+    Path(serial): Path<SerialNumber>,
 ) -> Result<Json<CertificateView>, ApiError> {
-    let found = read::certificate(&app.pool, &serial).await?;
-    Ok(Json(found.ok_or_else(|| ApiError::unknown(Thing::Certificate, serial))?))
+    let found = read::certificate(&app.pool, serial.as_str()).await?;
+    Ok(Json(found.ok_or_else(|| ApiError::unknown(Thing::Certificate, serial.to_string()))?))
 }
 
 /// Lets the node role that had a certificate signed have another one signed.
@@ -145,10 +146,10 @@ pub(crate) async fn show(
 ), params(("serial" = String, Path,)))]
 pub(crate) async fn renew(
     State(app): State<App>,
-    Path(serial): Path<String>,
+    Path(serial): Path<SerialNumber>,
     By(by): By,
 ) -> Result<StatusCode, ApiError> {
-    app.control.renew(&serial, &by).await?;
+    app.control.renew(serial.as_str(), &by).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod description;
+mod metrics;
 mod problems;
 mod streams;
 mod support;

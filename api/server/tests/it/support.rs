@@ -14,7 +14,7 @@ use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::testing::{Fixture, catalog};
-use engine_core::view::{Applied, CertificateView, ExecEvent, Moved, Refusal, RefusalKind, Resealed, Stood};
+use engine_core::view::{Applied, CertificateView, Counted, ExecEvent, Moved, Refusal, RefusalKind, Resealed, Stood};
 use engine_store::testing::Database;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -80,6 +80,10 @@ fn planned(document: &Document) -> Result<Vec<Applied>, Refusal> {
 
 #[async_trait]
 impl Control for Recorder {
+    fn counted(&self) -> Counted {
+        Counted { dns_answers: [7, 2], records_waiting: 3, certificates_waiting: 1 }
+    }
+
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {
         self.record(format!("plan {}", document.file));
         planned(document)

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 
-use self::runtime::{Runtime, Server};
+use self::runtime::Runtime;
 use crate::args::{AbsPath, Span};
 use crate::context::{Context, Report};
 use crate::error::{Result, StepError};
+use crate::haproxy::Server;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);

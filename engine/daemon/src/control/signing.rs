@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use engine_core::compile::duration;
 use engine_core::request::SignRequest;
 use engine_core::view::{CertificateView, Refusal, RefusalKind};
 use engine_pki::request::{Wanted, read};
-use engine_pki::revocation::{Listing, Revoked, list};
+use engine_pki::revocation::{Listing, Revoked, in_pem, list};
 use engine_pki::{Name, RequestError};
 use engine_store::pki;
 use time::format_description::well_known::Rfc3339;
@@ -69,7 +67,7 @@ impl Control {
             Some(list) => list.body,
             None => self.list_anew(authority, part).await?,
         };
-        Ok(if as_pem { pem(&body) } else { body })
+        Ok(if as_pem { in_pem(&body).into_bytes() } else { body })
     }
 
     async fn list_anew(&self, authority: Uuid, part: i32) -> Result<Vec<u8>, Refusal> {
@@ -94,17 +92,6 @@ impl Control {
         pki::put_part(pool, (authority, part), (&listed.der, found.known), listed.renew_at).await.map_err(store)?;
         Ok(listed.der)
     }
-}
-
-/// In lines of 64 characters.
-fn pem(der: &[u8]) -> Vec<u8> {
-    let mut text = b"-----BEGIN X509 CRL-----\n".to_vec();
-    for line in STANDARD.encode(der).as_bytes().chunks(64) {
-        text.extend_from_slice(line);
-        text.push(b'\n');
-    }
-    text.extend_from_slice(b"-----END X509 CRL-----\n");
-    text
 }
 
 fn refused(error: &RequestError) -> Refusal {

@@ -44,6 +44,21 @@ impl From<Row> for CertificateView {
     }
 }
 
+/// Certificates, as far as what follows says.
+macro_rules! certificates {
+    ($rest:literal, $($argument:expr),+) => {
+        sqlx::query_as!(
+            Row,
+            r#"select c.serial, c.node, v.role as "role?", s.role as authority, c.names, c.usages, c.body, c.not_before,
+                      c.not_after, c.renew_at, coalesce(c.revoked_at, a.revoked_at) as revoked_at,
+                      coalesce(c.reason, a.reason) as reason
+               from certificate c join authority a using (authority_id) join vertex s on s.vertex_id = a.vertex_id
+                    left join vertex v on v.vertex_id = c.vertex_id "# + $rest,
+            $($argument),+
+        )
+    };
+}
+
 /// The certificates of a deployment that have not ended, by node and end.
 pub async fn certificates(pool: &PgPool, name: &str) -> Result<Option<Vec<CertificateView>>, StoreError> {
     let known = sqlx::query_scalar!("select deployment_id from deployment where name = $1 and state <> 'gone'", name)
@@ -51,13 +66,8 @@ pub async fn certificates(pool: &PgPool, name: &str) -> Result<Option<Vec<Certif
         .await
         .map_err(failed("looking for a deployment"))?;
     let Some(id) = known else { return Ok(None) };
-    let rows = sqlx::query_as!(
-        Row,
-        r#"select c.serial, c.node, v.role as "role?", s.role as authority, c.names, c.usages, c.body, c.not_before, c.not_after,
-                  c.renew_at, coalesce(c.revoked_at, a.revoked_at) as revoked_at, coalesce(c.reason, a.reason) as reason
-           from certificate c join authority a using (authority_id) join vertex s on s.vertex_id = a.vertex_id
-                left join vertex v on v.vertex_id = c.vertex_id
-           where a.deployment_id = $1 and c.not_after > now() order by c.node, v.role, c.not_after limit $2"#,
+    let rows = certificates!(
+        "where a.deployment_id = $1 and c.not_after > now() order by c.node, v.role, c.not_after limit $2",
         id,
         MOST
     )
@@ -69,18 +79,10 @@ pub async fn certificates(pool: &PgPool, name: &str) -> Result<Option<Vec<Certif
 
 /// One certificate, also one that has ended.
 pub async fn certificate(pool: &PgPool, serial: &str) -> Result<Option<CertificateView>, StoreError> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"select c.serial, c.node, v.role as "role?", s.role as authority, c.names, c.usages, c.body, c.not_before, c.not_after,
-                  c.renew_at, coalesce(c.revoked_at, a.revoked_at) as revoked_at, coalesce(c.reason, a.reason) as reason
-           from certificate c join authority a using (authority_id) join vertex s on s.vertex_id = a.vertex_id
-                left join vertex v on v.vertex_id = c.vertex_id
-           where c.serial = $1"#,
-        serial
-    )
-    .fetch_optional(pool)
-    .await
-    .map_err(failed("reading a certificate"))?;
+    let row = certificates!("where c.serial = $1", serial)
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("reading a certificate"))?;
     Ok(row.map(Into::into))
 }
 

@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{failed, limited, moment};
+use super::{MOST, failed, limited, moment};
 use crate::StoreError;
 
 /// A row of the list.
@@ -67,6 +67,19 @@ pub async fn deployments(pool: &PgPool, after: Option<&str>, limit: i64) -> Resu
     let mut connection = pool.acquire().await.map_err(failed("reading deployments"))?;
     let rows = rows(&mut connection, None, after, limited(limit)).await?;
     Ok(rows.into_iter().map(|row| row.view(None)).collect())
+}
+
+/// All deployments that are not gone.
+pub(super) async fn all(connection: &mut PgConnection) -> Result<Vec<DeploymentView>, StoreError> {
+    let mut all: Vec<DeploymentView> = Vec::new();
+    loop {
+        let after = all.last().map(|last| last.name.clone());
+        let rows = rows(connection, None, after.as_deref(), MOST).await?;
+        if rows.is_empty() {
+            return Ok(all);
+        }
+        all.extend(rows.into_iter().map(|row| row.view(None)));
+    }
 }
 
 /// One deployment with its committed document; also one that is gone.

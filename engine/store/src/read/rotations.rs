@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::failed;
 use crate::StoreError;
-use crate::rotation::{below, probed, unabsorbed, unproven};
+use crate::rotation::{NAMED, below, probed, unabsorbed, unproven};
 
 /// Of whom, in which revision.
 #[derive(Clone, Copy)]
@@ -58,7 +58,7 @@ pub(super) async fn rotations(connection: &mut PgConnection, of: Of) -> Result<V
             let unproven = unproven(connection, at, &probed, since).await?;
             waits_for = unproven
                 .into_iter()
-                .take(10)
+                .take(usize::from(NAMED))
                 .map(|one| match one.says {
                     Some(says) => format!("{}: {says}", one.place),
                     None => one.place,

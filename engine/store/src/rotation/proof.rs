@@ -10,7 +10,7 @@ use crate::StoreError;
 use crate::error::doing;
 
 /// What a rotation waits for is named up to this number.
-const NAMED: i64 = 10;
+pub(crate) const NAMED: u8 = 10;
 
 /// Somebody whose check has not passed yet.
 pub(crate) struct Unproven {
@@ -60,7 +60,7 @@ pub(crate) async fn unabsorbed(
         roles,
         change,
         virtual_node,
-        NAMED,
+        i64::from(NAMED),
         VIRTUAL
     )
     .fetch_all(connection)

@@ -10,7 +10,7 @@ use engine_core::request::{CertificateUsage, RevocationReason};
 use engine_pki::authority::{Founding, Permitted, found};
 use engine_pki::leaf::{Issuing, issue};
 use engine_pki::request::{Request, Wanted, read};
-use engine_pki::revocation::{Listing, Revoked, list};
+use engine_pki::revocation::{Listing, Revoked, in_pem, list};
 use engine_pki::{Name, PkiError, Serial, Signer};
 use engine_store::StoreError;
 use engine_store::pki::{self, Authority, Certificate};
@@ -111,7 +111,7 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     let outputs = json!({
         "issuer": Handle { id: kept.id, generation: kept.generation },
         "trust": {"generation": stage, "certificates": trusted},
-        "revoked": listed.list,
+        "revoked": in_pem(&listed.der),
         "renew_at": text(listed.renew_at),
     });
     Ok(Did::Told(object(outputs)))

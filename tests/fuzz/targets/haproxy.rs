@@ -1,0 +1,6 @@
+//! `tests::haproxy` for libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    tests::haproxy::check(bytes);
+});
