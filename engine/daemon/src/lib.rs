@@ -4,6 +4,7 @@
 //! then anyway. None of them remembers anything that it could not read again: a crash at any point loses nothing.
 
 mod again;
+mod bundles;
 mod config;
 mod control;
 mod dns;
@@ -47,12 +48,16 @@ pub struct Engine {
 impl Engine {
     /// Registers with the database and starts all loops.
     pub async fn start(config: Config) -> Result<Self, ConfigError> {
-        let server = Server::bind(&config.dns).await?;
+        let (server, bundles) = (Server::bind(&config.dns).await?, config.bundles.clone());
         let answers = server.addresses();
         let (names, changes) = dns::Names::new();
         let (signing, asked) = signing::Signing::new();
         let shared =
             Arc::new(Shared::new(config, answers.iter().map(ToString::to_string).collect(), names, signing).await?);
+        let loaded = Control::new(Arc::clone(&shared)).push_folders(&bundles, &[], "serve").await;
+        for warning in loaded.map_err(Box::new)?.warnings {
+            tracing::warn!("{warning}");
+        }
         lease::enter(&shared).await?;
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();

@@ -20,6 +20,7 @@ use engine_store::{PgPool, StoreError, jobs, secrets};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use crate::bundles::Bundles;
 use crate::dns::Names;
 use crate::signing::Signing;
 use crate::{Config, ConfigError};
@@ -30,7 +31,7 @@ const ROLES_KEPT: usize = 256;
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
     pub(crate) database: Database,
-    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) bundles: Bundles,
     pub(crate) providers: Providers,
     pub(crate) remote: Pool,
     pub(crate) key: DeployKey,
@@ -86,7 +87,7 @@ impl Shared {
         Ok(Self {
             pool: config.pool,
             database: config.target,
-            catalog: config.catalog,
+            bundles: Bundles::default(),
             providers: config.providers,
             remote: Pool::new(Settings::default(), config.agent),
             key,
@@ -126,6 +127,11 @@ impl Shared {
 
     pub(crate) fn hint(&self) {
         self.hints.send_modify(|count| *count += 1);
+    }
+
+    /// The catalog as it is now.
+    pub(crate) async fn catalog(&self) -> Result<Arc<Catalog>, StoreError> {
+        self.bundles.catalog(&self.pool).await
     }
 
     /// The role behind a content hash. It never changes, so it is kept.
