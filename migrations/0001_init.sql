@@ -57,6 +57,26 @@ create table content (
     body jsonb not null
 );
 
+-- Bundles that were pushed: the catalog of all engines, beside what is compiled into them.
+create table bundle (
+    name      text primary key,
+    version   text not null,
+    -- Of all its files.
+    hash      text not null,
+    -- Path to base64.
+    files     jsonb not null,
+    pushed_by text not null,
+    pushed_at timestamptz not null
+);
+
+-- Grows with every change of the bundles: who pushes says which catalog it was checked with, who reads sees whether what it
+-- has at hand still holds.
+create table catalog (
+    one        boolean primary key default true constraint catalog_is_one check (one),
+    generation bigint not null
+);
+insert into catalog (generation) values (1);
+
 create table revision (
     deployment_id uuid not null references deployment on delete cascade,
     number        integer not null,

@@ -51,3 +51,5 @@ insert into certificate (serial, authority_id, vertex_id, node, names, usages, b
      '["10.0.0.1"]', '["server"]', 'PEM', '2026-01-01T10:00:00Z', '2026-02-01T10:00:00Z', '2026-01-21T10:00:00Z',
      '00000000-0000-7000-8000-00000000000c', '2026-01-01T10:00:01Z', 0);
 insert into revocation_list values ('00000000-0000-7000-8000-000000000008', 0, '\x30', 0, '2026-01-03T10:00:00Z');
+insert into bundle values
+    ('shop', '1.0.0', 'hash', '{"bundle.yaml": "YnVuZGxlOiBzaG9wCnZlcnNpb246IDEuMC4wCg=="}', 'root', '2026-01-01T10:00:00Z');

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use engine_agent::protocol::{JobSpec, Limits, Mode, Outcome, Status};
-use engine_catalog::{Folder, core_bundle, load_folders};
+use engine_catalog::{Folder, load_folders};
 use engine_core::catalog::CatalogRole;
 use engine_core::document::Object;
 use engine_core::id::{JobId, NodeId};
@@ -119,14 +119,15 @@ async fn every_role_with_steps_keeps_the_contract() {
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
         std::fs::write(file, text).expect("a file");
     }
-    let loaded = load_folders(vec![core_bundle(), Folder::read(&folder.path().join("bundle")).expect("a bundle")]);
+    let bundle = Folder::read(&folder.path().join("bundle")).expect("a bundle");
+    let loaded = load_folders(vec![bundle.clone()]);
     assert!(!loaded.has_errors(), "{:#?}", loaded.diagnostics);
-    let catalog = Arc::new(loaded.catalog);
+    let catalog = loaded.catalog;
     let database = Database::fresh().await;
     let data = folder.path().join("data");
     let lab = Lab::new(LabConfig::new(data.join("lab")));
     let (pool, at) = (database.pool().clone(), database.target().clone());
-    let mut config = Config::new(pool.clone(), at, Arc::clone(&catalog), agent.clone(), data.clone());
+    let mut config = Config::new(pool.clone(), at, vec![bundle], agent.clone(), data.clone());
     config.providers.insert("lab".to_owned(), Arc::new(lab.clone()));
     let answers = Address::new(54);
     config.dns = vec![answers.server().parse().expect("an address")];

@@ -1,13 +1,12 @@
 //! Engines, bundles and waiting.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine_catalog::{Folder, load_folders};
-use engine_core::catalog::Catalog;
 use engine_core::view::{Health, NodeRoleView, StatusView};
 use engine_daemon::{Config, Engine};
 use engine_provider::simulated::Simulated;
@@ -22,7 +21,6 @@ const LIMIT: Duration = Duration::from_mins(1);
 pub(crate) struct World {
     pub(crate) database: Database,
     folder: tempfile::TempDir,
-    catalog: Arc<Catalog>,
     /// The machines are one world, however many engines there are.
     machines: Arc<Simulated>,
 }
@@ -38,8 +36,8 @@ impl World {
         }
         let loaded = load_folders(vec![Folder::read(&bundle).expect("a bundle")]);
         assert!(!loaded.has_errors(), "{:#?}", loaded.diagnostics);
-        let (database, catalog) = (Database::fresh().await, Arc::new(loaded.catalog));
-        Self { database, folder, catalog, machines: Arc::new(Simulated::new()) }
+        let database = Database::fresh().await;
+        Self { database, folder, machines: Arc::new(Simulated::new()) }
     }
 
     /// The settings of an engine of this world.
@@ -47,7 +45,7 @@ impl World {
         let mut config = Config::new(
             self.database.pool().clone(),
             self.database.target().clone(),
-            Arc::clone(&self.catalog),
+            vec![Folder::read(&self.bundle()).expect("a bundle")],
             AgentBinary::new("x86_64", &b"none"[..]),
             self.folder.path().join("data"),
         );
@@ -57,15 +55,17 @@ impl World {
         config
     }
 
+    /// The folder of its bundle.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.folder.path().join("bundle")
+    }
+
     /// Settings of an engine that was started with these files of the bundle changed.
     pub(crate) fn upgraded(&self, files: &[(&str, &str)]) -> Config {
-        let bundle = self.folder.path().join("bundle");
         for (path, text) in files {
-            write(&bundle.join(path), text);
+            write(&self.bundle().join(path), text);
         }
-        let loaded = load_folders(vec![Folder::read(&bundle).expect("a bundle")]);
-        assert!(!loaded.has_errors(), "{:#?}", loaded.diagnostics);
-        Config { catalog: Arc::new(loaded.catalog), ..self.config() }
+        self.config()
     }
 
     /// An engine.

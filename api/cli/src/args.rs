@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bundles;
 mod certificates;
 mod dns;
 mod local;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use engine_catalog::Kind;
 
+pub(crate) use bundles::BundleCommand;
 pub(crate) use certificates::{CaCommand, CertCommand};
 pub(crate) use dns::DnsCommand;
 pub(crate) use local::{DatabaseAt, DatabaseCommand, LabCommand};
@@ -328,6 +330,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DnsCommand,
     },
+    /// Bundles: what the catalog of the engines is made of.
+    Bundle {
+        /// What.
+        #[command(subcommand)]
+        command: BundleCommand,
+    },
     /// List and show roles of the catalog.
     Role {
         /// What.
@@ -419,7 +427,7 @@ pub(crate) struct Serve {
     /// Answer DNS questions here, over UDP and TCP; an address of this machine that those who ask can reach.
     #[arg(long, num_args = 1.., value_name = "ADDRESS:PORT")]
     pub(crate) dns: Vec<SocketAddr>,
-    /// Bundles beside the built-in one.
+    /// Bundles that are pushed at the start, as `plinth bundle push` does; folders or archives.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub(crate) bundle: Vec<PathBuf>,
 }

@@ -5,6 +5,7 @@
 //! 2 wrong usage, 3 not found, 4 conflict, 5 timed out waiting, 6 not let in.
 
 mod args;
+mod bundles;
 mod certificates;
 mod deploy;
 mod dns;
@@ -122,6 +123,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Node { command: NodeCommand::Lost { name, yes } } => nodes::lost(context, &name, yes).await,
         Command::Node { command: NodeCommand::Remove { name, force } } => nodes::remove(context, &name, force).await,
         Command::Dns { command } => dns::dns(context, command).await,
+        Command::Bundle { command } => bundles::bundle(context, command).await,
         Command::Role { command } => show::roles(context, command).await,
         Command::Workload { command } => show::workloads(context, command).await,
         Command::Deployment { command } => show::deployments(context, command).await,

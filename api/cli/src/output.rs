@@ -104,6 +104,7 @@ impl CliError {
         let findings = match self {
             Self::Engine(error) => error.diagnostics(),
             Self::Documents { found, .. } => found,
+            Self::Serve(error) => error.findings(),
             _ => &[],
         };
         for finding in findings {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use api_client::Endpoint;
 use api_server::Server;
-use engine_catalog::{Folder, core_bundle, load_folders};
-use engine_core::catalog::Catalog;
+use engine_catalog::Folder;
+use engine_core::diagnostic::Diagnostic;
 use engine_daemon::equipment::AgentMissing;
 use engine_daemon::{AgentBinary, Config, Engine, equipment};
 use engine_store::connect::{self, Target};
@@ -48,9 +48,9 @@ pub(crate) enum ServeError {
         /// Why.
         source: std::io::Error,
     },
-    /// Bundles with errors, which are told already.
-    #[error("the bundles have {0} errors; `plinth check` explains them")]
-    Bundles(usize),
+    /// A bundle that can not be read.
+    #[error("a bundle can not be read")]
+    Bundle(Box<Diagnostic>),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -83,11 +83,20 @@ pub(crate) enum ServeError {
 }
 
 impl ServeError {
+    /// What is wrong with the bundles, if that is why.
+    pub(crate) fn findings(&self) -> &[Diagnostic] {
+        match self {
+            Self::Bundle(one) => std::slice::from_ref(one),
+            Self::Engine(engine_daemon::ConfigError::Bundles(refusal)) => &refusal.diagnostics,
+            _ => &[],
+        }
+    }
+
     /// Stable code, listed in docs/ERRORS.md.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Data { .. } => "data-folder",
-            Self::Bundles(_) => "bundles-invalid",
+            Self::Bundle(_) => "bundles-invalid",
             Self::Store(error) => error.code(),
             Self::Engine(error) => error.code(),
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => "port-taken",
@@ -126,7 +135,8 @@ async fn serve(args: Serve) -> Result<(), ServeError> {
     let listener =
         TcpListener::bind(args.listen).await.map_err(|source| ServeError::Listen { address: args.listen, source })?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen { address: args.listen, source })?;
-    let catalog = Arc::new(catalog(&args.bundle)?);
+    let read = args.bundle.iter().map(|path| Folder::read(path).map_err(ServeError::Bundle));
+    let bundles = read.collect::<Result<Vec<_>, _>>()?;
     // Read and hashed while Postgres starts.
     let agent = tokio::task::spawn_blocking(equipment::agent);
     let embedded = match &args.database {
@@ -134,7 +144,7 @@ async fn serve(args: Serve) -> Result<(), ServeError> {
         None => Some(Embedded::start(EmbeddedConfig::new(data.join("postgres"))).await?),
     };
     let seal_key = seal_key(args.seal_key, &data);
-    let parts = Parts { data: &data, seal_key, listener, address, dns: args.dns, catalog, agent };
+    let parts = Parts { data: &data, seal_key, listener, address, dns: args.dns, bundles, agent };
     let served = with_database(args.database.as_deref(), embedded.as_ref(), parts).await;
     if let Some(embedded) = embedded {
         let how = embedded.stop().await?;
@@ -150,12 +160,12 @@ struct Parts<'a> {
     listener: TcpListener,
     address: SocketAddr,
     dns: Vec<SocketAddr>,
-    catalog: Arc<Catalog>,
+    bundles: Vec<Folder>,
     agent: JoinHandle<Result<AgentBinary, AgentMissing>>,
 }
 
 async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Parts<'_>) -> Result<(), ServeError> {
-    let Parts { data, seal_key, listener, address, dns, catalog, agent } = parts;
+    let Parts { data, seal_key, listener, address, dns, bundles, agent } = parts;
     let target = match (url, embedded) {
         (Some(url), _) => Target::url(url)?,
         (None, Some(embedded)) => embedded.target(),
@@ -168,7 +178,7 @@ async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Pa
     }
     let pool = connect::connect(&target, POOL).await?;
     let agent = agent.await.map_err(|error| ServeError::Broken(error.to_string()))??;
-    let mut config = Config::new(pool.clone(), target.clone(), Arc::clone(&catalog), agent, data.to_owned());
+    let mut config = Config::new(pool.clone(), target.clone(), bundles, agent, data.to_owned());
     config.providers = equipment::providers(data);
     config.seal_key = seal_key;
     config.dns = dns;
@@ -177,7 +187,6 @@ async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Pa
     let server = Server {
         pool,
         database: target,
-        catalog,
         control: Arc::new(Bridge(engine.control())),
         token: endpoint.token.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -206,26 +215,6 @@ fn seal_key(named: Option<PathBuf>, data: &Path) -> KeyFile {
         Some(path) => KeyFile { path, make: false },
         None => KeyFile { path: data.join("seal.key"), make: true },
     }
-}
-
-fn catalog(bundles: &[PathBuf]) -> Result<Catalog, ServeError> {
-    let mut folders = vec![core_bundle()];
-    let mut errors = 0;
-    for path in bundles {
-        match Folder::read(path) {
-            Ok(folder) => folders.push(folder),
-            Err(diagnostic) => {
-                eprintln!("{diagnostic}");
-                errors += 1;
-            }
-        }
-    }
-    let loaded = load_folders(folders);
-    for diagnostic in &loaded.diagnostics {
-        eprintln!("{diagnostic}");
-        errors += usize::from(diagnostic.is_error());
-    }
-    if errors > 0 { Err(ServeError::Bundles(errors)) } else { Ok(loaded.catalog) }
 }
 
 /// The file by which commands find us; the token is made once and stays.

@@ -8,9 +8,10 @@ use engine_core::request::{
     SignRequest, StandRequest, Version, WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
-    Applied, AuthorityView, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport,
-    EngineView, EventView, JobView, LogLine, Moved, NodeRoleView, NodeView, RecordView, Resealed, ResidueView,
-    RevisionView, SecretView, StatusView, Stood, WhyView, ZoneView,
+    Applied, AuthorityView, BundleDiff, BundleFiles, BundleView, BundlesRequest, CertificateView, DeploymentDetail,
+    DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, JobView, LogLine, Moved, NodeRoleView,
+    NodeView, Pushed, RecordView, Resealed, ResidueView, RevisionView, SecretView, StatusView, Stood, WhyView,
+    ZoneView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -302,6 +303,24 @@ impl Client {
 
     pub async fn remove_node(&self, name: &str, force: bool) -> Result<(), ClientError> {
         self.http.delete(at!("nodes", name; "force" = force.then_some(true))).await
+    }
+
+    /// By name.
+    pub async fn bundles(&self) -> Result<Vec<BundleView>, ClientError> {
+        Ok(self.http.get::<Page<BundleView>>(at!("bundles")).await?.items)
+    }
+
+    pub async fn push_bundles(&self, bundles: Vec<BundleFiles>) -> Result<Pushed, ClientError> {
+        self.http.post(at!("bundles"), &BundlesRequest { bundles }).await
+    }
+
+    pub async fn remove_bundle(&self, name: &str) -> Result<Pushed, ClientError> {
+        self.http.delete_for(at!("bundles", name)).await
+    }
+
+    /// Against the catalog as it is, if no bundles are sent.
+    pub async fn diff_bundles(&self, bundles: Vec<BundleFiles>) -> Result<BundleDiff, ClientError> {
+        self.http.post(at!("bundle-diffs"), &BundlesRequest { bundles }).await
     }
 
     pub async fn roles(&self) -> Result<Vec<RoleView>, ClientError> {

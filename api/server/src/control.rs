@@ -1,12 +1,18 @@
 //! What the API asks of the engine beyond reading: implemented by the daemon's control and wired in by the command.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use engine_core::catalog::Catalog;
 use engine_core::plan::dry_run::DryRun;
 pub use engine_core::request::Document;
 use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
-use engine_core::view::{Applied, CertificateView, Counted, ExecEvent, Moved, Refusal, Resealed, Stood};
+use engine_core::view::{
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal, Resealed,
+    Stood,
+};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -15,6 +21,16 @@ use uuid::Uuid;
 pub trait Control: Send + Sync + 'static {
     /// What the engine counts itself.
     fn counted(&self) -> Counted;
+    /// What can be deployed.
+    async fn catalog(&self) -> Result<Arc<Catalog>, Refusal>;
+    /// The bundles of the catalog, by name.
+    async fn bundles(&self) -> Result<Vec<BundleView>, Refusal>;
+    /// Takes bundles into the catalog, all of them or none.
+    async fn push_bundles(&self, what: &BundlesRequest, by: &str) -> Result<Pushed, Refusal>;
+    /// Takes a bundle out of the catalog.
+    async fn remove_bundle(&self, name: &str, by: &str) -> Result<Pushed, Refusal>;
+    /// What pushing bundles would change, and which deployments are committed with other contents.
+    async fn diff_bundles(&self, what: &BundlesRequest) -> Result<BundleDiff, Refusal>;
     /// What applying the deployment documents of a file would do, one result a document.
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal>;
     /// What the steps that it would run again would change on their nodes.

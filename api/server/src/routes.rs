@@ -1,5 +1,6 @@
 //! All routes, and the description of the API that follows from them.
 
+mod bundles;
 mod catalog;
 mod certificates;
 mod deployments;
@@ -88,6 +89,9 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(nodes::node_roles))
         .routes(routes!(nodes::stand))
         .routes(routes!(nodes::lose))
+        .routes(routes!(bundles::list, bundles::push))
+        .routes(routes!(bundles::remove))
+        .routes(routes!(bundles::diff))
         .routes(routes!(catalog::roles))
         .routes(routes!(catalog::role))
         .routes(routes!(catalog::workloads))

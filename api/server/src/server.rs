@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use engine_core::catalog::Catalog;
 use engine_store::PgPool;
 use engine_store::connect::Target;
 use tokio::net::TcpListener;
@@ -30,8 +29,6 @@ pub struct Server {
     pub pool: PgPool,
     /// The same database, to listen for hints on a connection of its own.
     pub database: Target,
-    /// What can be deployed.
-    pub catalog: Arc<Catalog>,
     /// What changes something.
     pub control: Arc<dyn Control>,
     /// What callers have to know.
@@ -44,7 +41,6 @@ pub struct Server {
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) pool: PgPool,
-    pub(crate) catalog: Arc<Catalog>,
     pub(crate) control: Arc<dyn Control>,
     pub(crate) token: Arc<str>,
     pub(crate) version: Arc<str>,
@@ -101,7 +97,6 @@ impl Server {
     fn router(self, bell: Bell, stop: CancellationToken) -> Router {
         let app = App {
             pool: self.pool,
-            catalog: self.catalog,
             control: self.control,
             token: self.token.into(),
             version: self.version.into(),

@@ -6,7 +6,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use engine_core::diagnostic::Diagnostic;
+use engine_core::document::BundleDoc;
+
+use crate::archive;
+use crate::document::{self, Kind};
 
 /// The core bundle of this build.
 const CORE: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/core_bundle.rs"));
@@ -27,11 +33,14 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Reads a bundle's folder.
+    /// Reads a bundle: its folder, or an archive of one (`tar`, also with gzip).
     ///
     /// # Errors
     /// A diagnostic when a part of it can not be read.
     pub fn read(path: &Path) -> Result<Self, Box<Diagnostic>> {
+        if path.is_file() {
+            return archive::read(path);
+        }
         let mut files = BTreeMap::new();
         let manifest = path.join("bundle.yaml");
         if manifest.is_file() {
@@ -47,6 +56,43 @@ impl Folder {
             }
         }
         Ok(Self { name: path.display().to_string(), files })
+    }
+
+    /// A bundle from its files, as [`Self::packed`] makes them; `name` is what it is called in messages.
+    ///
+    /// # Errors
+    /// A diagnostic when a file is not in base64, or not one of a bundle.
+    pub fn unpacked(name: &str, files: &BTreeMap<String, String>) -> Result<Self, Box<Diagnostic>> {
+        let mut folder = Self { name: name.to_owned(), files: BTreeMap::new() };
+        for (path, text) in files {
+            let wrong =
+                |what: String| Box::new(Diagnostic::error("unreadable-file", "", what).in_file(folder.display(path)));
+            if !is_part(path) {
+                return Err(wrong(
+                    "it is not a file of a bundle: bundle.yaml, or below roles, workloads or schemas".to_owned(),
+                ));
+            }
+            let bytes = STANDARD.decode(text).map_err(|error| wrong(format!("it is not base64: {error}")))?;
+            folder.files.insert(path.clone(), Cow::Owned(bytes));
+        }
+        Ok(folder)
+    }
+
+    /// Its files in base64, by path.
+    pub fn packed(&self) -> BTreeMap<String, String> {
+        self.files.iter().map(|(path, bytes)| (path.clone(), STANDARD.encode(bytes))).collect()
+    }
+
+    /// Its `bundle.yaml`, if that can be read.
+    pub fn manifest(&self) -> Option<BundleDoc> {
+        let read = document::read_one(self.bytes("bundle.yaml")?, "bundle.yaml", Kind::Bundle);
+        read.ok().map(|read| read.doc)
+    }
+
+    /// How many documents of a part (`roles` or `workloads`) there are.
+    pub fn count(&self, part: &str) -> usize {
+        let document = format!("{}.yaml", part.trim_end_matches('s'));
+        self.below(part).filter(|(path, _)| path.split_once('/').is_some_and(|(_, file)| file == document)).count()
     }
 
     /// How a file of it is called in messages.
@@ -68,6 +114,15 @@ impl Folder {
             .iter()
             .filter_map(move |(path, bytes)| Some((path.strip_prefix(folder)?.strip_prefix('/')?, bytes.as_ref())))
     }
+}
+
+/// Does a file of this path, with no way out of it, belong to a bundle?
+pub(crate) fn is_part(path: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', '\0']);
+    let mut parts = path.split('/');
+    let first = parts.next().unwrap_or_default();
+    let below = path.split('/').count();
+    path == "bundle.yaml" || (PARTS.contains(&first) && (2..DEEPEST).contains(&below) && parts.all(plain))
 }
 
 /// The core bundle that is compiled in.

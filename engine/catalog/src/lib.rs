@@ -4,6 +4,7 @@
 //! A document that has errors is left out of the catalog. The core bundle is compiled in, so that the engine works
 //! wherever its binary is. Deliberately absent: anything that needs a server, a node or the network.
 
+mod archive;
 mod bundle;
 mod check;
 mod document;

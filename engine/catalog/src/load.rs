@@ -105,18 +105,25 @@ pub fn load_folders(folders: Vec<Folder>) -> Loaded {
     sources.into_loaded()
 }
 
-/// The folders with core first, that of this build where none of them is one.
+/// The folders with core first, that of this build where none of them is one, and each after those that it needs.
 pub(crate) fn with_core(folders: Vec<Folder>) -> Vec<Folder> {
-    let is_core = |folder: &Folder| {
-        let manifest = folder.bytes("bundle.yaml").map(|bytes| document::parse(bytes, ""));
-        matches!(manifest, Some(Ok(documents)) if documents.iter().any(|one| one.value["bundle"] == "core"))
-    };
-    let (mut core, others): (Vec<Folder>, Vec<Folder>) = folders.into_iter().partition(is_core);
-    if core.is_empty() {
-        core.push(core_bundle());
+    let named = folders.into_iter().map(|folder| (folder.manifest(), folder));
+    let (mut ordered, mut left): (Vec<_>, Vec<_>) =
+        named.partition(|(manifest, _)| manifest.as_ref().is_some_and(|manifest| manifest.bundle == "core"));
+    if ordered.is_empty() {
+        let core = core_bundle();
+        ordered.push((core.manifest(), core));
     }
-    core.extend(others);
-    core
+    while !left.is_empty() {
+        let is_ready = |(manifest, _): &(Option<BundleDoc>, Folder)| {
+            let mut needs = manifest.iter().flat_map(|manifest| manifest.needs.keys());
+            !needs.any(|need| left.iter().any(|(other, _)| other.as_ref().is_some_and(|other| other.bundle == *need)))
+        };
+        // Those that need each other are told so, one by one.
+        let next = left.iter().position(is_ready).unwrap_or(0);
+        ordered.push(left.remove(next));
+    }
+    ordered.into_iter().map(|(_, folder)| folder).collect()
 }
 
 impl Sources {

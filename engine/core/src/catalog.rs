@@ -1,5 +1,7 @@
 //! The catalog as core sees it: roles, workloads, types and the bytes they name. Filled by `engine-catalog`.
 
+pub mod diff;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

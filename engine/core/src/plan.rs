@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::catalog::diff::Upgrade;
 use crate::catalog::{Catalog, CatalogRole};
 use crate::diagnostic::Diagnostic;
 use crate::digest;
@@ -164,6 +165,9 @@ pub struct Plan {
     pub totals: Totals,
     /// Jobs that will wait for an approval.
     pub approvals: Vec<Approval>,
+    /// Roles that go over to another content of the catalog, or to other limits, prose or probes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<Upgrade>,
     /// Why it can not be applied, if so.
     pub problems: Vec<Diagnostic>,
 }

@@ -1,6 +1,7 @@
 //! What people and programs see of an engine: the shapes of the API. Read by the server from the store, shown by the
 //! command line. Times are RFC 3339 in UTC; ids are UUIDs; secrets never are in here.
 
+mod bundle;
 mod certificate;
 mod dns;
 mod secret;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
+pub use self::bundle::{Behind, BundleDiff, BundleFiles, BundleView, BundlesRequest, Pushed};
 pub use self::certificate::{AuthorityView, CertificateView, CertificatesView, RotationView, Stage};
 pub use self::dns::{RecordView, ZoneView};
 pub use self::secret::{Resealed, SecretReader, SecretView};

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use engine_core::catalog::Catalog;
+use engine_catalog::Folder;
+use engine_core::view::Refusal;
 use engine_dns::DnsError;
 use engine_provider::Providers;
 use engine_remote::{AgentBinary, RemoteError};
@@ -21,8 +21,8 @@ pub struct Config {
     pub pool: PgPool,
     /// The same database, for the connection that listens.
     pub target: Target,
-    /// Roles and workloads.
-    pub catalog: Arc<Catalog>,
+    /// Bundles that are pushed at the start, where they are not what is there already.
+    pub bundles: Vec<Folder>,
     /// Where nodes come from.
     pub providers: Providers,
     /// The agent's program; without one, jobs on nodes fail.
@@ -45,11 +45,11 @@ pub struct Config {
 
 impl Config {
     /// The usual settings.
-    pub fn new(pool: PgPool, target: Target, catalog: Arc<Catalog>, agent: AgentBinary, data: PathBuf) -> Self {
+    pub fn new(pool: PgPool, target: Target, bundles: Vec<Folder>, agent: AgentBinary, data: PathBuf) -> Self {
         Self {
             pool,
             target,
-            catalog,
+            bundles,
             providers: Providers::new(),
             agent,
             seal_key: KeyFile { path: data.join("seal.key"), make: true },
@@ -75,6 +75,9 @@ pub enum ConfigError {
     /// An address for DNS questions.
     #[error(transparent)]
     Dns(#[from] DnsError),
+    /// The bundles.
+    #[error("the bundles are not taken: {0}")]
+    Bundles(#[from] Box<Refusal>),
     /// The folder for keys.
     #[error("cannot use the folder {path}: {source}", path = path.display())]
     Folder {
@@ -93,6 +96,7 @@ impl ConfigError {
             Self::Store(error) => error.code(),
             Self::Key(error) => error.code(),
             Self::Dns(error) => error.code(),
+            Self::Bundles(_) => "bundles-invalid",
             Self::Folder { .. } => "data-folder",
         }
     }

@@ -1,5 +1,6 @@
 //! What people ask of an engine. Everything goes through the database, so any engine may be asked.
 
+mod bundles;
 mod certificates;
 mod drift;
 mod dry_run;

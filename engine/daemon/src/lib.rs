@@ -4,6 +4,7 @@
 //! then anyway. None of them remembers anything that it could not read again: a crash at any point loses nothing.
 
 mod again;
+mod bundles;
 mod config;
 mod control;
 mod dns;
@@ -48,12 +49,16 @@ pub struct Engine {
 impl Engine {
     /// Registers with the database and starts all loops.
     pub async fn start(config: Config) -> Result<Self, ConfigError> {
-        let server = Server::bind(&config.dns).await?;
+        let (server, bundles) = (Server::bind(&config.dns).await?, config.bundles.clone());
         let answers = server.addresses();
         let (names, records) = gather::gather();
         let (network, changes) = gather::gather();
         let (signing, asked) = signing::Signing::new();
         let shared = Arc::new(Shared::new(config, (&server, &answers), Ways { names, network, signing }).await?);
+        let loaded = Control::new(Arc::clone(&shared)).push_folders(&bundles, &[], "serve").await;
+        for warning in loaded.map_err(Box::new)?.warnings {
+            tracing::warn!("{warning}");
+        }
         lease::enter(&shared).await?;
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();

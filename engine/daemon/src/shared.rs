@@ -22,6 +22,7 @@ use engine_store::{PgPool, StoreError, jobs, secrets};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use crate::bundles::Bundles;
 use crate::dns::{Memory, Names, NetworkChange};
 use crate::signing::Signing;
 use crate::{Config, ConfigError};
@@ -32,7 +33,7 @@ const ROLES_KEPT: usize = 256;
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
     pub(crate) database: Database,
-    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) bundles: Bundles,
     pub(crate) providers: Providers,
     pub(crate) remote: Pool,
     pub(crate) key: DeployKey,
@@ -100,7 +101,7 @@ impl Shared {
         Ok(Self {
             pool: config.pool,
             database: config.target,
-            catalog: config.catalog,
+            bundles: Bundles::default(),
             providers: config.providers,
             remote: Pool::new(Settings::default(), config.agent),
             key,
@@ -143,6 +144,11 @@ impl Shared {
 
     pub(crate) fn hint(&self) {
         self.hints.send_modify(|count| *count += 1);
+    }
+
+    /// The catalog as it is now.
+    pub(crate) async fn catalog(&self) -> Result<Arc<Catalog>, StoreError> {
+        self.bundles.catalog(&self.pool).await
     }
 
     /// The role behind a content hash. It never changes, so it is kept.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine_core::catalog::Catalog;
+use engine_catalog::Folder;
 use engine_core::request::Ask;
 use engine_core::view::{Health, Refusal};
 use engine_provider::simulated::Simulated;
@@ -187,9 +187,9 @@ pub async fn run(
     let look = connect::connect(target, 1).await?;
     let taken = u32::try_from(measure::nodes_ever(&look).await?).unwrap_or(0);
     look.close().await;
-    let catalog = Arc::new(fleet::catalog(folder, fleet)?);
+    let bundle = fleet::bundle(folder, fleet)?;
     // Fleets of earlier simulations may be there.
-    let world = World { target, folder, fleet, catalog, machines: Arc::new(Simulated::beside(taken)) };
+    let world = World { target, folder, fleet, bundle, machines: Arc::new(Simulated::beside(taken)) };
     let (pool, engine) = world.engine().await?;
     let control = engine.control();
     let times = match fleet.deployments {
@@ -241,7 +241,7 @@ struct World<'a> {
     target: &'a Target,
     folder: &'a Path,
     fleet: &'a Fleet,
-    catalog: Arc<Catalog>,
+    bundle: Folder,
     /// The machines are one world, however many engines there are.
     machines: Arc<Simulated>,
 }
@@ -251,7 +251,7 @@ impl World<'_> {
         let pool = connect::connect(self.target, POOL).await?;
         let agent = AgentBinary::new(std::env::consts::ARCH, &b"none"[..]);
         let folder = self.folder.join("engine");
-        let mut config = Config::new(pool.clone(), self.target.clone(), Arc::clone(&self.catalog), agent, folder);
+        let mut config = Config::new(pool.clone(), self.target.clone(), vec![self.bundle.clone()], agent, folder);
         config.providers.insert("simulated".to_owned(), Arc::clone(&self.machines) as _);
         config.jobs = self.fleet.jobs;
         config.seals_nothing = true;

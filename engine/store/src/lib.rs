@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod backup;
 pub mod beside;
+pub mod bundles;
 pub mod commit;
 pub mod connect;
 pub mod dns;

@@ -1,12 +1,18 @@
 //! The API's side of what the engine can do.
 
+use std::sync::Arc;
+
 use api_server::control::{Control, Document};
 use async_trait::async_trait;
+use engine_core::catalog::Catalog;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
-use engine_core::view::{Applied, CertificateView, Counted, ExecEvent, Moved, Refusal, Resealed, Stood};
+use engine_core::view::{
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal, Resealed,
+    Stood,
+};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -17,6 +23,26 @@ pub(super) struct Bridge(pub(super) engine_daemon::Control);
 impl Control for Bridge {
     fn counted(&self) -> Counted {
         self.0.counted()
+    }
+
+    async fn catalog(&self) -> Result<Arc<Catalog>, Refusal> {
+        self.0.catalog().await
+    }
+
+    async fn bundles(&self) -> Result<Vec<BundleView>, Refusal> {
+        self.0.bundles().await
+    }
+
+    async fn push_bundles(&self, what: &BundlesRequest, by: &str) -> Result<Pushed, Refusal> {
+        self.0.push_bundles(&what.bundles, by).await
+    }
+
+    async fn remove_bundle(&self, name: &str, by: &str) -> Result<Pushed, Refusal> {
+        self.0.remove_bundle(name, by).await
+    }
+
+    async fn diff_bundles(&self, what: &BundlesRequest) -> Result<BundleDiff, Refusal> {
+        self.0.diff_bundles(&what.bundles).await
     }
 
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {

@@ -39,8 +39,9 @@ fn document(document: &impl serde::Serialize) -> Value {
 
 /// Roles, by name.
 #[utoipa::path(get, path = "/roles", responses((status = 200, body = Page<RoleView>)))]
-pub(crate) async fn roles(State(app): State<App>) -> Json<Page<RoleView>> {
-    Json(Page { items: app.catalog.roles.values().map(role_view).collect(), next: None })
+pub(crate) async fn roles(State(app): State<App>) -> Result<Json<Page<RoleView>>, ApiError> {
+    let catalog = app.control.catalog().await?;
+    Ok(Json(Page { items: catalog.roles.values().map(role_view).collect(), next: None }))
 }
 
 /// A role with its document.
@@ -49,7 +50,8 @@ pub(crate) async fn roles(State(app): State<App>) -> Json<Page<RoleView>> {
     (status = 404, body = Problem, content_type = "application/problem+json"),
 ), params(("name" = String, Path,)))]
 pub(crate) async fn role(State(app): State<App>, Path(name): Path<String>) -> Result<Json<RoleDetail>, ApiError> {
-    let found = app.catalog.roles.get(&name).ok_or_else(|| ApiError::unknown(Thing::Role, name))?;
+    let catalog = app.control.catalog().await?;
+    let found = catalog.roles.get(&name).ok_or_else(|| ApiError::unknown(Thing::Role, name))?;
     Ok(Json(RoleDetail {
         role: role_view(found),
         source: found.source.clone(),
@@ -61,8 +63,9 @@ pub(crate) async fn role(State(app): State<App>, Path(name): Path<String>) -> Re
 
 /// Workloads, by name.
 #[utoipa::path(get, path = "/workloads", responses((status = 200, body = Page<WorkloadView>)))]
-pub(crate) async fn workloads(State(app): State<App>) -> Json<Page<WorkloadView>> {
-    Json(Page { items: app.catalog.workloads.values().map(workload_view).collect(), next: None })
+pub(crate) async fn workloads(State(app): State<App>) -> Result<Json<Page<WorkloadView>>, ApiError> {
+    let catalog = app.control.catalog().await?;
+    Ok(Json(Page { items: catalog.workloads.values().map(workload_view).collect(), next: None }))
 }
 
 /// A workload with its document.
@@ -74,6 +77,7 @@ pub(crate) async fn workload(
     State(app): State<App>,
     Path(name): Path<String>,
 ) -> Result<Json<WorkloadDetail>, ApiError> {
-    let found = app.catalog.workloads.get(&name).ok_or_else(|| ApiError::unknown(Thing::Workload, name))?;
+    let catalog = app.control.catalog().await?;
+    let found = catalog.workloads.get(&name).ok_or_else(|| ApiError::unknown(Thing::Workload, name))?;
     Ok(Json(WorkloadDetail { workload: workload_view(found), document: document(found) }))
 }

@@ -7,6 +7,7 @@ use api_client::{Client, Endpoint};
 use api_server::control::{Control, Document};
 use api_server::{Server, ServerError};
 use async_trait::async_trait;
+use engine_core::catalog::Catalog;
 use engine_core::graph::Graph;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
@@ -14,7 +15,10 @@ use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::testing::{Fixture, catalog};
-use engine_core::view::{Applied, CertificateView, Counted, ExecEvent, Moved, Refusal, RefusalKind, Resealed, Stood};
+use engine_core::view::{
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal, RefusalKind,
+    Resealed, Stood,
+};
 use engine_store::testing::Database;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -82,6 +86,33 @@ fn planned(document: &Document) -> Result<Vec<Applied>, Refusal> {
 impl Control for Recorder {
     fn counted(&self) -> Counted {
         Counted { dns_answers: [7, 2], records_waiting: 3, certificates_waiting: 1 }
+    }
+
+    async fn catalog(&self) -> Result<Arc<Catalog>, Refusal> {
+        let roles = [json!({"role": "app", "milestone": true, "apply": []})];
+        let workloads = [json!({"workload": "w", "groups": {"g": {}}, "roles": {"g": ["app"]}})];
+        Ok(Arc::new(catalog(roles, workloads)))
+    }
+
+    async fn bundles(&self) -> Result<Vec<BundleView>, Refusal> {
+        self.record("bundles".to_owned());
+        Ok(Vec::new())
+    }
+
+    async fn push_bundles(&self, what: &BundlesRequest, by: &str) -> Result<Pushed, Refusal> {
+        let paths: Vec<&str> = what.bundles.iter().map(|one| one.path.as_str()).collect();
+        self.record(format!("push {} by {by}", paths.join(" ")));
+        Ok(Pushed { bundles: vec!["test".to_owned()], ..Pushed::default() })
+    }
+
+    async fn remove_bundle(&self, name: &str, by: &str) -> Result<Pushed, Refusal> {
+        self.record(format!("remove bundle {name} by {by}"));
+        Err(Refusal::new(RefusalKind::NotFound, "unknown-bundle", format!("no bundle {name}")))
+    }
+
+    async fn diff_bundles(&self, what: &BundlesRequest) -> Result<BundleDiff, Refusal> {
+        self.record(format!("diff {} bundles", what.bundles.len()));
+        Ok(BundleDiff { up_to_date: 1, ..BundleDiff::default() })
     }
 
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {
@@ -259,12 +290,9 @@ impl Running {
     pub(crate) async fn start(database: &Database, recorder: &Recorder, address: &str) -> Self {
         let listener = TcpListener::bind(address).await.expect("a socket");
         let address = listener.local_addr().expect("an address");
-        let roles = [json!({"role": "app", "milestone": true, "apply": []})];
-        let workloads = [json!({"workload": "w", "groups": {"g": {}}, "roles": {"g": ["app"]}})];
         let server = Server {
             pool: database.pool().clone(),
             database: database.target().clone(),
-            catalog: Arc::new(catalog(roles, workloads)),
             control: Arc::new(recorder.clone()),
             token: TOKEN.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

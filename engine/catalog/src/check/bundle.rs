@@ -26,7 +26,7 @@ pub(crate) fn check(doc: &BundleDoc, others: &BTreeMap<String, BundleDoc>, repor
                 report.wrong(
                     "missing-bundle",
                     &pointer,
-                    format!("the bundle `{name}` is not loaded, or only after this one"),
+                    format!("the bundle `{name}` is not loaded, or needs this one itself"),
                     loaded,
                 );
             }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{Action, Cause, Item, Plan, effects};
+use crate::catalog::diff::Upgrade;
 
 /// The plan as text. Untouched node roles are only counted.
 pub fn text(plan: &Plan) -> String {
@@ -26,6 +27,12 @@ pub fn text(plan: &Plan) -> String {
     }
     for item in shown {
         line(&mut text, item, width);
+    }
+    if !plan.upgrades.is_empty() {
+        text.push_str("\nOf another version of the catalog:\n");
+        for one in &plan.upgrades {
+            let _ = writeln!(text, "  {}", upgrade(one));
+        }
     }
     for approval in &plan.approvals {
         let _ = writeln!(
@@ -66,6 +73,12 @@ pub fn markdown(plan: &Plan) -> String {
         let why: Vec<String> = reasons(item).iter().map(|reason| plain(reason)).collect();
         let _ = writeln!(text, "| `{sign}` {word} | `{}/{}` | {} |", item.node, item.role, why.join("<br>"));
     }
+    if !plan.upgrades.is_empty() {
+        text.push_str("\nOf another version of the catalog:\n\n");
+        for one in &plan.upgrades {
+            let _ = writeln!(text, "- {}", plain(&upgrade(one)));
+        }
+    }
     for approval in &plan.approvals {
         let _ =
             writeln!(text, "\nWaits for an approval: `{}/{}`, a {}.", approval.node, approval.role, approval.effect);
@@ -77,6 +90,15 @@ pub fn markdown(plan: &Plan) -> String {
         }
     }
     text
+}
+
+/// A role that goes over to another one of the catalog.
+pub fn upgrade(one: &Upgrade) -> String {
+    let name = if one.role == one.is { one.role.clone() } else { format!("{} ({})", one.role, one.is) };
+    let Some(to) = &one.to else { return format!("{name}: {} is not in the catalog any more", one.from) };
+    let versions = if *to == one.from { to.clone() } else { format!("{} -> {to}", one.from) };
+    let again = if one.runs_again { "runs again" } else { "nothing runs for it" };
+    format!("{name}: {versions}, differs in {}; {again}", one.parts.join(", "))
 }
 
 /// Changed ones, and untouched ones that there is something to say of.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use engine_agent::protocol::{Mode, Status};
+use engine_core::catalog::Catalog;
 use engine_core::id::{DeploymentId, JobId, VertexId};
 use engine_core::plan::dry_run::{DryRun, DryRunView, Foretold};
 use engine_core::view::Refusal;
@@ -41,14 +42,20 @@ impl Control {
                 return Err(Refusal::findings(planned.applied.plan.problems));
             }
             let deployment = read.doc.deployment.clone();
-            let node_roles = run(&self.shared, &deployment, foretold).await?;
+            let catalog = self.catalog().await?;
+            let node_roles = run(&self.shared, &catalog, &deployment, foretold).await?;
             all.push(DryRun { deployment, node_roles });
         }
         Ok(all)
     }
 }
 
-async fn run(shared: &Arc<Shared>, deployment: &str, foretold: Vec<Foretold>) -> Result<Vec<DryRunView>, Refusal> {
+async fn run(
+    shared: &Arc<Shared>,
+    catalog: &Arc<Catalog>,
+    deployment: &str,
+    foretold: Vec<Foretold>,
+) -> Result<Vec<DryRunView>, Refusal> {
     let status = read::status(&shared.pool, deployment).await.map_err(store)?;
     let rows = status.map(|status| status.node_roles).unwrap_or_default();
     let ids: HashMap<(String, String), VertexId> = rows.into_iter().map(|row| ((row.node, row.role), row.id)).collect();
@@ -61,10 +68,10 @@ async fn run(shared: &Arc<Shared>, deployment: &str, foretold: Vec<Foretold>) ->
     for (place, one) in foretold.into_iter().enumerate() {
         let node = found.get(one.node.as_str()).map(|node| Node::clone(node));
         let id = ids.get(&(one.node.clone(), one.role.clone())).copied();
-        let (shared, room) = (Arc::clone(shared), Arc::clone(&room));
+        let (shared, catalog, room) = (Arc::clone(shared), Arc::clone(catalog), Arc::clone(&room));
         running.spawn(async move {
             let _room = room.acquire().await;
-            let view = match self::one(&shared, &one, id, node).await {
+            let view = match self::one(&shared, &catalog, &one, id, node).await {
                 Ok(view) => view,
                 Err((code, message)) => untold(&one, Some(code), Some(message)),
             };
@@ -85,13 +92,14 @@ type Untold = (String, String);
 
 async fn one(
     shared: &Shared,
+    catalog: &Catalog,
     foretold: &Foretold,
     id: Option<VertexId>,
     node: Option<Node>,
 ) -> Result<DryRunView, Untold> {
     let untold = |code: &str, message: &str| (code.to_owned(), message.to_owned());
     let inputs = foretold.inputs.clone().map_err(|message| ("inputs-not-known".to_owned(), message))?;
-    let Some(role) = shared.catalog.roles.get(&foretold.is).filter(|role| !role.doc.is_noop()) else {
+    let Some(role) = catalog.roles.get(&foretold.is).filter(|role| !role.doc.is_noop()) else {
         return Ok(self::untold(foretold, None, None));
     };
     let Some(vertex) = id else { return Err(untold("inputs-not-known", "it is new under this name")) };

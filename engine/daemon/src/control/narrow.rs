@@ -16,8 +16,7 @@ use engine_core::settle::commit::concerned;
 use engine_core::view::Refusal;
 use engine_store::snapshot::{self, KnownNode, Outline, Snapshot};
 
-use super::imports::Imports;
-use super::planning::{compile_nodes, compiled, existing_node};
+use super::planning::{Given, compile_nodes, compiled, existing_node};
 use super::store;
 use crate::shared::Shared;
 
@@ -51,12 +50,12 @@ pub(super) async fn look(
     shared: &Shared,
     read: &ReadDeployment,
     workload: &WorkloadDoc,
-    imports: &Imports,
+    given: &Given,
 ) -> Result<Looked, Not> {
     let doc = &read.doc;
     let refused = |findings: Vec<Diagnostic>| Not::Refused(Refusal::findings(read.place(findings)));
     let Some(outline) = snapshot::outline(&shared.pool, &doc.deployment).await.map_err(store)? else {
-        return first(shared, read, workload, imports).await;
+        return first(shared, read, workload, given).await;
     };
     let before: DeploymentDoc = serde_json::from_value(outline.current.document.clone()).map_err(|_| Not::Narrow)?;
     if outline.current.state != "active" || !doc.moved.is_empty() || before.imports != doc.imports {
@@ -68,7 +67,7 @@ pub(super) async fn look(
     let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &outline.highest })
         .map_err(&refused)?;
     let nodes = compile_nodes(&known, &bound);
-    let mut compiled = compiled(shared, doc, &nodes, imports).map_err(&refused)?;
+    let mut compiled = compiled(shared, doc, &nodes, given).map_err(&refused)?;
     let concerned = concerned(Some(&outline.current.graph), &compiled.graph);
     let reach = Reach::of(&compiled.graph, &concerned, &outline.restless);
     let there = |name: &&NodeName| existing.contains_key(*name);
@@ -80,19 +79,14 @@ pub(super) async fn look(
     known.extend(snapshot.nodes.iter().map(|(name, node)| (name.clone(), node.clone())));
     let again = compile_nodes(&known, &bound);
     if again.iter().any(|(name, node)| (&node.os, &node.arch) != (&nodes[name].os, &nodes[name].arch)) {
-        compiled = self::compiled(shared, doc, &again, imports).map_err(&refused)?;
+        compiled = self::compiled(shared, doc, &again, given).map_err(&refused)?;
     }
     snapshot.aside = outline.aside;
     Ok(Looked { snapshot, bound, compiled, reach: Some(reach), serving: outline.serving })
 }
 
 /// The same for the first document of a deployment.
-async fn first(
-    shared: &Shared,
-    read: &ReadDeployment,
-    workload: &WorkloadDoc,
-    imports: &Imports,
-) -> Result<Looked, Not> {
+async fn first(shared: &Shared, read: &ReadDeployment, workload: &WorkloadDoc, given: &Given) -> Result<Looked, Not> {
     let doc = &read.doc;
     let refused = |findings: Vec<Diagnostic>| Not::Refused(Refusal::findings(read.place(findings)));
     let (groups, highest) = (BTreeMap::new(), BTreeMap::new());
@@ -100,7 +94,7 @@ async fn first(
     let existing = known.iter().map(|(name, node)| (name.clone(), existing_node(node))).collect();
     let bound =
         bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &highest }).map_err(&refused)?;
-    let compiled = compiled(shared, doc, &compile_nodes(&known, &bound), imports).map_err(&refused)?;
+    let compiled = compiled(shared, doc, &compile_nodes(&known, &bound), given).map_err(&refused)?;
     let snapshot = Snapshot { nodes: known, ..Snapshot::default() };
     Ok(Looked { snapshot, bound, compiled, reach: None, serving: BTreeSet::new() })
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use engine_catalog::ReadDeployment;
 use engine_core::budget;
-use engine_core::catalog::CatalogRole;
+use engine_core::catalog::{Catalog, CatalogRole};
 use engine_core::compile::bind::{BindInput, Bindings, ExistingNode, bind_nodes};
 use engine_core::compile::{CompileInput, CompileNode, Compiled, compile, duration};
 use engine_core::diagnostic::Diagnostic;
@@ -26,7 +27,7 @@ use time::OffsetDateTime;
 
 use super::imports::{self, Imports, Pending};
 use super::narrow::{self, Looked, Not};
-use super::{kept, leaving, store, unknown_deployment};
+use super::{bundles, kept, leaving, store, unknown_deployment};
 use crate::secrets::Failed;
 use crate::shared::Shared;
 
@@ -36,6 +37,14 @@ pub(super) struct Planned {
     pub(super) commit: Option<Commit>,
     /// The document as it is kept, and the secrets of it.
     pub(super) hidden: Option<(DeploymentDoc, Clear)>,
+}
+
+/// What everything is compiled with.
+pub(super) struct Given {
+    /// The catalog, one and the same for a whole plan.
+    pub(super) catalog: Arc<Catalog>,
+    /// What other deployments export.
+    pub(super) imports: Imports,
 }
 
 /// Plans one document. `pending`: what was planned before it and is committed before it.
@@ -62,17 +71,18 @@ async fn plan_with(
 ) -> Result<Planned, Refusal> {
     let read = &secrets_read(shared, read).await?;
     let doc = &read.doc;
-    let Some(workload) = shared.catalog.workloads.get(&doc.workload) else {
-        let known: Vec<&str> = shared.catalog.workloads.keys().map(String::as_str).collect();
+    let catalog = shared.catalog().await.map_err(store)?;
+    let Some(workload) = catalog.workloads.get(&doc.workload) else {
+        let known: Vec<&str> = catalog.workloads.keys().map(String::as_str).collect();
         let error =
             Diagnostic::error("unknown-workload", "/workload", format!("there is no workload `{}`", doc.workload));
         return Err(Refusal::findings(read.place(vec![error.expected(format!("one of {}", known.join(", ")))])));
     };
-    let imports = imports::of(shared, doc, pending).await?;
-    let looked = match narrow::look(shared, read, workload, &imports).await {
+    let given = Given { catalog: Arc::clone(&catalog), imports: imports::of(shared, doc, pending).await? };
+    let looked = match narrow::look(shared, read, workload, &given).await {
         Ok(looked) => looked,
         Err(Not::Refused(refusal)) => return Err(refusal),
-        Err(Not::Narrow) => look_everywhere(shared, read, workload, &imports).await?,
+        Err(Not::Narrow) => look_everywhere(shared, read, workload, &given).await?,
     };
     let Looked { snapshot, bound, mut compiled, reach, serving } = looked;
     let serves = |role: &str, node: &str| {
@@ -84,7 +94,7 @@ async fn plan_with(
         .roles
         .values()
         .filter(|role| role.kind == Kind::Work)
-        .filter_map(|role| Some((role.name.clone(), shared.catalog.roles.get(&role.role)?.clone())))
+        .filter_map(|role| Some((role.name.clone(), catalog.roles.get(&role.role)?.clone())))
         .collect();
     if let Some(current) = &snapshot.current {
         let importers = engine_store::imports::importers(&shared.pool, current.id).await.map_err(store)?;
@@ -94,12 +104,15 @@ async fn plan_with(
         }
     }
     pending.insert(doc.deployment.clone(), engine_store::imports::schemas(&compiled.graph));
-    let more = (&doc.moved, &imports.values);
+    let more = (&doc.moved, &given.imports.values);
     let mut plan = difference(&snapshot, &compiled.graph, &contents, more, &Anew::default(), reach.as_ref());
     if let Some(foretold) = foretold {
         let look = dry_run::foretell;
         *foretold = with_input(&snapshot, &compiled.graph, &contents, more, (&Anew::default(), reach.as_ref()), look);
         open_foretold(shared, &compiled.secrets, foretold).await?;
+    }
+    if let Some(current) = &snapshot.current {
+        plan.upgrades = bundles::upgrades(shared, &current.contents, &contents).await?;
     }
     plan.problems = read.place(plan.problems);
     let document = json!(compiled.document);
@@ -131,7 +144,7 @@ async fn look_everywhere(
     shared: &Shared,
     read: &ReadDeployment,
     workload: &WorkloadDoc,
-    imports: &Imports,
+    given: &Given,
 ) -> Result<Looked, Refusal> {
     let doc = &read.doc;
     let refused = |findings: Vec<Diagnostic>| Refusal::findings(read.place(findings));
@@ -139,7 +152,7 @@ async fn look_everywhere(
     let existing = snapshot.nodes.iter().map(|(name, known)| (name.clone(), existing_node(known))).collect();
     let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &snapshot.highest })
         .map_err(&refused)?;
-    let compiled = compiled(shared, doc, &compile_nodes(&snapshot.nodes, &bound), imports).map_err(&refused)?;
+    let compiled = compiled(shared, doc, &compile_nodes(&snapshot.nodes, &bound), given).map_err(&refused)?;
     Ok(Looked { snapshot, bound, compiled, reach: None, serving: BTreeSet::new() })
 }
 
@@ -148,15 +161,15 @@ pub(super) fn compiled(
     shared: &Shared,
     document: &DeploymentDoc,
     nodes: &BTreeMap<NodeName, CompileNode>,
-    imports: &Imports,
+    given: &Given,
 ) -> Result<Compiled, Vec<Diagnostic>> {
     compile(&CompileInput {
-        catalog: &shared.catalog,
+        catalog: &given.catalog,
         document,
         nodes,
         global_profiles: &[],
         profiles: &BTreeMap::new(),
-        imports: &imports.schemas,
+        imports: &given.imports.schemas,
         overrides: &BTreeMap::new(),
         key: &shared.digest_key,
     })

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use engine_catalog::{Folder, load_folders};
-use engine_core::catalog::Catalog;
+use engine_catalog::Folder;
 use engine_core::view::Refusal;
 use serde_json::{Value, json};
 
@@ -39,7 +38,7 @@ pub(super) fn name(layer: u32) -> String {
 }
 
 /// Its bundle, written and read.
-pub(super) fn catalog(folder: &Path, fleet: &Fleet) -> Result<Catalog, SimulateError> {
+pub(super) fn bundle(folder: &Path, fleet: &Fleet) -> Result<Folder, SimulateError> {
     let bundle = folder.join("bundle");
     let write = |path: &str, document: &Value| {
         let path = bundle.join(path);
@@ -69,7 +68,5 @@ pub(super) fn catalog(folder: &Path, fleet: &Fleet) -> Result<Catalog, SimulateE
     for (path, document) in &files {
         write(path, document).map_err(SimulateError::Bundle)?;
     }
-    let read = Folder::read(&bundle).map_err(|error| Refusal::findings(vec![*error]))?;
-    let loaded = load_folders(vec![read]);
-    if loaded.has_errors() { Err(Refusal::findings(loaded.diagnostics).into()) } else { Ok(loaded.catalog) }
+    Ok(Folder::read(&bundle).map_err(|error| Refusal::findings(vec![*error]))?)
 }
