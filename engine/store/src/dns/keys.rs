@@ -147,11 +147,14 @@ struct Locked {
 /// Name, kind, data, lifetime and node role of a record.
 type Had = (String, String, Vec<String>, i32, Uuid);
 
-/// What these names have.
+/// What these names have. One after the other, each by zone and name: as long as the planner knows nothing of a zone, it takes all
+/// that is in it for little.
 async fn read(tx: &mut PgConnection, zones: &[Uuid], names: &[String]) -> Result<Rows, StoreError> {
     let rows = sqlx::query!(
-        r#"select zone_id, name, kind, data as "data: Json<Vec<String>>", ttl, vertex_id
-           from record where zone_id = any($1) and name = any($2) and not gone"#,
+        r#"select r.zone_id, r.name, r.kind, r.data as "data: Json<Vec<String>>", r.ttl, r.vertex_id
+           from unnest($1::uuid[]) as z(zone_id) cross join unnest($2::text[]) as n(name) cross join lateral (
+               select * from record where zone_id = z.zone_id and name = n.name and not gone offset 0
+           ) r"#,
         zones,
         names
     )
@@ -181,8 +184,10 @@ impl Changing {
         let rows = sqlx::query!(
             r#"select z.zone_id, z.name as zone, z.generation, k.name, k.vertex_id,
                       (select s.generation from zone s where s.zone_id = z.zone_id) as seen,
-                      (select jsonb_agg(jsonb_build_array(r.name, r.kind, r.data, r.ttl, r.vertex_id)) from record r
-                       where r.zone_id = z.zone_id and r.name = any($3) and not r.gone) as "has: Json<Vec<Had>>"
+                      (select jsonb_agg(jsonb_build_array(r.name, r.kind, r.data, r.ttl, r.vertex_id))
+                       from unnest($3::text[]) as n(name) cross join lateral (
+                           select * from record where zone_id = z.zone_id and name = n.name and not gone offset 0
+                       ) r) as "has: Json<Vec<Had>>"
                from zone z join zone_key k using (zone_id)
                where (z.name, k.name) in (select * from unnest($1::text[], $2::text[]))
                order by z.zone_id for update of z for key share of k"#,

@@ -159,7 +159,9 @@ async fn held(
     let rows = sqlx::query!(
         r#"select zone_id as "zone!", name as "name!", kind as "kind!", data as "data!: Json<Vec<String>>", ttl as "ttl!",
                   vertex_id as "vertex!"
-           from record where zone_id = any($1) and name = any($2) and not gone
+           from unnest($1::uuid[]) as z(zone) cross join unnest($2::text[]) as n(of) cross join lateral (
+               select * from record where zone_id = z.zone and name = n.of and not gone offset 0
+           ) r
            union
            select zone_id, name, kind, data, ttl, vertex_id from record where vertex_id = any($3) and not gone"#,
         &ids,
