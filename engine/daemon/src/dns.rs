@@ -29,7 +29,7 @@ impl Write for Records {
 
     async fn write(&self, changes: &[Change]) -> Result<Vec<Written>, StoreError> {
         let (written, steps) = dns::set_records(&self.0.pool, self.0.engine(), changes).await?;
-        self.0.memory.take_steps(&steps);
+        self.0.memory.take_steps(steps);
         Ok(written)
     }
 }

@@ -32,6 +32,11 @@ impl Grant {
     pub fn new(name: Name, secret: &str, below: Name) -> Result<Self, KeyError> {
         Ok(Self { key: Key::new(name.as_str(), secret)?, name, below })
     }
+
+    /// The name of the key.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
 }
 
 /// What is answered to a change (RFC 2136, section 2.2).

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-pub use keys::{Changing, Wanted, ZoneKey, keyed, keys, set_key};
+pub use keys::{Wanted, ZoneKey, keyed, keys, set_key};
 pub(crate) use write::withdraw;
-pub use write::{At, Row, Rows, Step, set_records};
+pub use write::{At, Edit, Row, Rows, Step, set_records, stands, step};
 
 /// What is said when zones or records have changed.
 pub const DNS: &str = "plinth_dns";
@@ -103,10 +103,10 @@ pub async fn zones_of(pool: &PgPool, vertex: VertexId) -> Result<Vec<String>, St
         .map_err(doing("reading the zones of a node role"))
 }
 
-/// Records of a zone that are newer than a generation, with whether they are gone; from 0 on, all that it has and had.
-pub async fn changed(pool: &PgPool, zone: &Zone, after: i64) -> Result<Vec<(Record, bool)>, StoreError> {
+/// What was changed in a zone since a generation; from 0 on, all that it has.
+pub async fn changed(pool: &PgPool, zone: &Zone, after: i64) -> Result<Vec<Edit>, StoreError> {
     let rows = sqlx::query!(
-        r#"select name, kind, data as "data: Json<Vec<String>>", ttl, gone from record
+        r#"select name, kind, data as "data: Json<Vec<String>>", ttl, vertex_id, gone from record
            where zone_id = $1 and since > $2 and (not gone or $2 > 0) order by since"#,
         zone.id,
         after
@@ -114,9 +114,11 @@ pub async fn changed(pool: &PgPool, zone: &Zone, after: i64) -> Result<Vec<(Reco
     .fetch_all(pool)
     .await
     .map_err(doing("reading what changed in a zone"))?;
-    let record =
-        |name, kind, data: Json<Vec<String>>, ttl| Record { zone: zone.name.clone(), name, kind, data: data.0, ttl };
-    Ok(rows.into_iter().map(|row| (record(row.name, row.kind, row.data, row.ttl), row.gone)).collect())
+    let edit = |name, kind, data: Json<Vec<String>>, ttl, vertex, gone| {
+        let row = Row { vertex, data: data.0, ttl };
+        Edit { name, kind, row, gone }
+    };
+    Ok(rows.into_iter().map(|r| edit(r.name, r.kind, r.data, r.ttl, r.vertex_id, r.gone)).collect())
 }
 
 /// The records that a node role has.

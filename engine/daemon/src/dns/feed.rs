@@ -50,7 +50,7 @@ fn is_own(shared: &Shared, hint: &Hint) -> bool {
 }
 
 /// Takes in all that is newer than what is in memory.
-async fn round(shared: &Shared) -> Result<(), StoreError> {
+pub(super) async fn round(shared: &Shared) -> Result<(), StoreError> {
     let all = dns::zones(&shared.pool).await?;
     let ids: HashSet<Uuid> = all.iter().map(|zone| zone.id).collect();
     shared.memory.keep(&ids);
@@ -65,23 +65,23 @@ async fn round(shared: &Shared) -> Result<(), StoreError> {
     }
     let mut grants = grants(shared, &news).await?;
     for (zone, after) in news {
-        let records = dns::changed(&shared.pool, &zone, after).await?;
+        let edits = dns::changed(&shared.pool, &zone, after).await?;
         let grants = grants.remove(&zone.id).unwrap_or_default();
-        shared.memory.take(News { zone, after, records, grants });
+        shared.memory.take(News { zone, after, edits, grants });
     }
     Ok(())
 }
 
 /// Who may change these zones.
-async fn grants(shared: &Shared, zones: &[(Zone, i64)]) -> Result<HashMap<Uuid, Vec<Grant>>, StoreError> {
+async fn grants(shared: &Shared, zones: &[(Zone, i64)]) -> Result<HashMap<Uuid, Vec<(Grant, Uuid)>>, StoreError> {
     let ids: Vec<Uuid> = zones.iter().map(|(zone, _)| zone.id).collect();
     let keys = dns::keys(&shared.pool, &ids).await?;
     let digests: BTreeSet<String> = keys.iter().map(|key| key.digest.clone()).collect();
     let clear = secrets::open(&shared.pool, &shared.sealer, &digests, None).await?;
-    let mut all: HashMap<Uuid, Vec<Grant>> = HashMap::new();
+    let mut all: HashMap<Uuid, Vec<(Grant, Uuid)>> = HashMap::new();
     for key in &keys {
         match clear.get(&key.digest).and_then(|value| grant(key, value)) {
-            Some(grant) => all.entry(key.zone).or_default().push(grant),
+            Some(grant) => all.entry(key.zone).or_default().push((grant, key.vertex.0)),
             None => tracing::warn!(key = key.name, "a key of a zone can not be read; nobody changes anything with it"),
         }
     }

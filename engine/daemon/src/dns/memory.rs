@@ -1,19 +1,24 @@
 //! The zones that this engine answers for, and how far they were taken in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use engine_dns::{Data, Grant, Kind, Name, Zones};
-use engine_store::dns::{Record, Step, Zone};
+use engine_store::dns::{Edit, Row, Step, Zone};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// A zone as far as it was taken in.
-struct Taken {
-    name: Name,
+pub(super) struct Taken {
+    pub(super) id: Uuid,
+    pub(super) name: Name,
     ttl: u32,
-    generation: i64,
+    pub(super) generation: i64,
+    /// By name and kind.
+    pub(super) rows: BTreeMap<(String, String), Row>,
+    /// Which node role has which key.
+    pub(super) holders: HashMap<String, Uuid>,
 }
 
 /// Zones in memory.
@@ -31,8 +36,8 @@ pub(super) struct News {
     pub(super) zone: Zone,
     /// The generation that it follows.
     pub(super) after: i64,
-    pub(super) records: Vec<(Record, bool)>,
-    pub(super) grants: Vec<Grant>,
+    pub(super) edits: Vec<Edit>,
+    pub(super) grants: Vec<(Grant, Uuid)>,
 }
 
 impl Memory {
@@ -57,31 +62,39 @@ impl Memory {
         }
     }
 
+    /// A zone as it was taken in. Nothing else is done to any meanwhile.
+    pub(super) fn zone<T>(&self, name: &Name, look: impl FnOnce(&Taken) -> T) -> Option<T> {
+        self.taken().values().find(|taken| taken.name == *name).map(look)
+    }
+
     /// At once: whoever asks sees a zone as it was before or as it is now. What does not follow what is here by now is left out.
     pub(super) fn take(&self, news: News) {
-        let News { zone, after, records, grants } = news;
+        let News { zone, after, edits, grants } = news;
         // Only such names are written.
         let Ok(name) = Name::parse(&zone.name) else { return };
-        let mut taken = self.taken();
-        if taken.get(&zone.id).map_or(0, |taken| taken.generation) != after {
+        let mut all = self.taken();
+        if all.get(&zone.id).map_or(0, |taken| taken.generation) != after {
             return;
         }
-        let ttl = u32::try_from(zone.ttl).unwrap_or(0);
+        let (id, generation, ttl) = (zone.id, zone.generation, u32::try_from(zone.ttl).unwrap_or(0));
         let mut memory = self.memory();
         if after == 0 {
             memory.remove(&name);
         }
-        memory.put(&name, zone.generation, ttl, &self.own);
+        memory.put(&name, generation, ttl, &self.own);
+        let (grants, holders): (Vec<Grant>, Vec<(String, Uuid)>) =
+            grants.into_iter().map(|(grant, vertex)| (grant.clone(), (grant.name().to_string(), vertex))).unzip();
         memory.grant(&name, grants);
-        for (record, gone) in records {
-            set(&mut memory, &name, &record, gone);
+        let fresh = || Taken { id, name, ttl, generation, rows: BTreeMap::new(), holders: HashMap::new() };
+        let taken = all.entry(id).or_insert_with(fresh);
+        (taken.ttl, taken.generation, taken.holders) = (ttl, generation, holders.into_iter().collect());
+        for edit in edits {
+            taken.edit(&mut memory, edit);
         }
-        drop(memory);
-        taken.insert(zone.id, Taken { name, ttl, generation: zone.generation });
     }
 
     /// What was just written here, without a look at the database.
-    pub(super) fn take_steps(&self, steps: &[Step]) {
+    pub(super) fn take_steps(&self, steps: Vec<Step>) {
         let mut all = self.taken();
         for step in steps {
             let Some(taken) = all.get_mut(&step.zone).filter(|taken| taken.generation + 1 == step.generation) else {
@@ -90,12 +103,10 @@ impl Memory {
             };
             let mut memory = self.memory();
             memory.put(&taken.name, step.generation, taken.ttl, &self.own);
-            for (name, kind, data, ttl) in &step.records {
-                let (name, kind, data) = (name.clone(), kind.clone(), data.clone());
-                let record = Record { zone: taken.name.to_string(), name, kind, data, ttl: *ttl };
-                set(&mut memory, &taken.name, &record, record.data.is_empty());
-            }
             taken.generation = step.generation;
+            for edit in step.edits {
+                taken.edit(&mut memory, edit);
+            }
         }
     }
 
@@ -108,8 +119,17 @@ impl Memory {
     }
 }
 
-fn set(memory: &mut Zones, zone: &Name, record: &Record, gone: bool) {
-    let (Ok(name), Some(kind)) = (Name::of_record(&record.name), Kind::parse(&record.kind)) else { return };
-    let data: Vec<Data> = record.data.iter().filter_map(|value| Data::parse(&record.kind, value)).collect();
-    memory.set(zone, &name, kind, u32::try_from(record.ttl).unwrap_or(0), if gone { &[] } else { &data });
+impl Taken {
+    fn edit(&mut self, memory: &mut Zones, edit: Edit) {
+        let Edit { name, kind, row, gone } = edit;
+        if let (Ok(name), Some(kind)) = (Name::of_record(&name), Kind::parse(&kind)) {
+            let data = row.data.iter().filter(|_| !gone).filter_map(|value| Data::parse(kind.as_str(), value));
+            memory.set(&self.name, &name, kind, u32::try_from(row.ttl).unwrap_or(0), &data.collect::<Vec<_>>());
+        }
+        if gone {
+            self.rows.remove(&(name, kind));
+        } else {
+            self.rows.insert((name, kind), row);
+        }
+    }
 }

@@ -1,14 +1,12 @@
-//! Changes of zones that are asked for over the network: with which keys, and what they change.
+//! Keys with which changes of zones are asked for over the network.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use engine_core::id::{DeploymentId, EngineId, JobId, VertexId};
-use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool, PgTransaction};
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::write::{self, Row, Rows, Step, write};
-use super::{Written, withdraw};
+use super::{Written, withdraw, write};
 use crate::StoreError;
 use crate::error::doing;
 
@@ -134,103 +132,4 @@ async fn put(
     .await
     .map_err(&failed)?;
     Ok((made.rows_affected() < places.len() as u64).then(|| name.clone()))
-}
-
-/// A zone in a transaction, and who has which key of it.
-#[derive(Debug)]
-struct Locked {
-    id: Uuid,
-    generation: i64,
-    holders: HashMap<String, Uuid>,
-}
-
-/// Name, kind, data, lifetime and node role of a record.
-type Had = (String, String, Vec<String>, i32, Uuid);
-
-/// What these names have. One after the other, each by zone and name: as long as the planner knows nothing of a zone, it takes all
-/// that is in it for little.
-async fn read(tx: &mut PgConnection, zones: &[Uuid], names: &[String]) -> Result<Rows, StoreError> {
-    let rows = sqlx::query!(
-        r#"select r.zone_id, r.name, r.kind, r.data as "data: Json<Vec<String>>", r.ttl, r.vertex_id
-           from unnest($1::uuid[]) as z(zone_id) cross join unnest($2::text[]) as n(name) cross join lateral (
-               select * from record where zone_id = z.zone_id and name = n.name and not gone offset 0
-           ) r"#,
-        zones,
-        names
-    )
-    .fetch_all(tx)
-    .await
-    .map_err(doing("changing a zone"))?;
-    let row = |vertex, data: Json<Vec<String>>, ttl| Row { vertex, data: data.0, ttl };
-    Ok(rows.into_iter().map(|r| ((r.zone_id, r.name, r.kind), row(r.vertex_id, r.data, r.ttl))).collect())
-}
-
-/// Changes of zones, in a transaction that holds them.
-#[derive(Debug)]
-pub struct Changing {
-    tx: PgTransaction<'static>,
-    zones: HashMap<String, Locked>,
-    before: Rows,
-}
-
-impl Changing {
-    /// Locks the zones for these keys (zone and key, by name), and reads what these names have there.
-    pub async fn begin(pool: &PgPool, asked: &[(String, String)], names: &[String]) -> Result<Self, StoreError> {
-        let failed = doing("changing a zone");
-        let mut tx = pool.begin().await.map_err(&failed)?;
-        let (zones, keys): (Vec<String>, Vec<String>) = asked.iter().cloned().unzip();
-        // A key that was taken away meanwhile is not found. Records are those of the moment at which this began: if the zone
-        // was waited for, they are read again.
-        let rows = sqlx::query!(
-            r#"select z.zone_id, z.name as zone, z.generation, k.name, k.vertex_id,
-                      (select s.generation from zone s where s.zone_id = z.zone_id) as seen,
-                      (select jsonb_agg(jsonb_build_array(r.name, r.kind, r.data, r.ttl, r.vertex_id))
-                       from unnest($3::text[]) as n(name) cross join lateral (
-                           select * from record where zone_id = z.zone_id and name = n.name and not gone offset 0
-                       ) r) as "has: Json<Vec<Had>>"
-               from zone z join zone_key k using (zone_id)
-               where (z.name, k.name) in (select * from unnest($1::text[], $2::text[]))
-               order by z.zone_id for update of z for key share of k"#,
-            &zones,
-            &keys,
-            names
-        )
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&failed)?;
-        let mut zones: HashMap<String, Locked> = HashMap::new();
-        let (mut before, mut late) = (Rows::new(), Vec::new());
-        for row in rows {
-            if row.seen != Some(row.generation) {
-                late.push(row.zone_id);
-            }
-            for (name, kind, data, ttl, vertex) in row.has.map(|has| has.0).unwrap_or_default() {
-                before.insert((row.zone_id, name, kind), Row { vertex, data, ttl });
-            }
-            let fresh = || Locked { id: row.zone_id, generation: row.generation, holders: HashMap::new() };
-            zones.entry(row.zone).or_insert_with(fresh).holders.insert(row.name, row.vertex_id);
-        }
-        if !late.is_empty() {
-            before.retain(|(zone, ..), _| !late.contains(zone));
-            before.extend(read(&mut tx, &late, names).await?);
-        }
-        Ok(Self { tx, zones, before })
-    }
-
-    /// The zone, and the node role that has this key of it.
-    pub fn holder(&self, zone: &str, key: &str) -> Option<(Uuid, VertexId)> {
-        let zone = self.zones.get(zone)?;
-        Some((zone.id, VertexId(*zone.holders.get(key)?)))
-    }
-
-    /// What there is.
-    pub fn rows(&self) -> &Rows {
-        &self.before
-    }
-
-    /// Makes it so; durable when it returns.
-    pub async fn commit(self, engine: EngineId, after: &Rows) -> Result<Vec<Step>, StoreError> {
-        let generations = self.zones.values().map(|zone| (zone.id, zone.generation)).collect();
-        write(self.tx, engine, (&self.before, after), &generations).await
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use engine_core::id::{EngineId, JobId, VertexId};
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool, PgTransaction};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::{Change, DNS, Written};
@@ -28,6 +28,19 @@ pub struct Row {
 /// Records by what they are of.
 pub type Rows = BTreeMap<At, Row>;
 
+/// What one of them is from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The name.
+    pub name: String,
+    /// The kind.
+    pub kind: String,
+    /// What is there, or what was.
+    pub row: Row,
+    /// It is not there any more.
+    pub gone: bool,
+}
+
 /// What one commit changed in a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -35,8 +48,8 @@ pub struct Step {
     pub zone: Uuid,
     /// The generation that it has from then on; the one before was one less.
     pub generation: i64,
-    /// Name, kind, data and lifetime of what is there, or without data if it is gone.
-    pub records: Vec<(String, String, Vec<String>, i32)>,
+    /// What it changed.
+    pub edits: Vec<Edit>,
 }
 
 struct LockedZone {
@@ -63,7 +76,15 @@ pub async fn set_records(
         results.push(if ours.contains(&change.job.0) { place(change, &zones, &mut after) } else { Written::NotOurs });
     }
     let generations: HashMap<Uuid, i64> = zones.values().map(|zone| (zone.id, zone.generation)).collect();
-    let steps = write(tx, engine, (&before, &after), &generations).await?;
+    let mut steps = Vec::new();
+    for (zone, edits) in difference(&before, &after) {
+        let generation = generations.get(&zone).copied().unwrap_or_default();
+        // It is locked, so nobody was faster.
+        steps.extend(step(&mut *tx, engine, (zone, generation), edits).await?);
+    }
+    if !steps.is_empty() {
+        tx.commit().await.map_err(doing("writing records"))?;
+    }
     Ok((results, steps))
 }
 
@@ -193,59 +214,64 @@ fn place(change: &Change, zones: &BTreeMap<String, LockedZone>, all: &mut Rows) 
     Written::Done
 }
 
-/// Writes the difference and commits it, if there is any. `generations`: those before.
-pub(super) async fn write(
-    mut tx: PgTransaction<'_>,
-    engine: EngineId,
-    (before, after): (&Rows, &Rows),
-    generations: &HashMap<Uuid, i64>,
-) -> Result<Vec<Step>, StoreError> {
-    let failed = doing("writing records");
+/// What differs, by zone.
+fn difference(before: &Rows, after: &Rows) -> BTreeMap<Uuid, Vec<Edit>> {
     let gone = before.iter().filter(|(at, _)| !after.contains_key(*at)).map(|(at, row)| (at, row, true));
     let new = after.iter().filter(|(at, row)| before.get(*at) != Some(row)).map(|(at, row)| (at, row, false));
-    let rows: Vec<(&At, &Row, bool)> = gone.chain(new).collect();
-    if rows.is_empty() {
-        return Ok(Vec::new());
+    let mut all: BTreeMap<Uuid, Vec<Edit>> = BTreeMap::new();
+    for ((zone, name, kind), row, gone) in gone.chain(new) {
+        let edit = Edit { name: name.clone(), kind: kind.clone(), row: row.clone(), gone };
+        all.entry(*zone).or_default().push(edit);
     }
-    let next = |zone: &Uuid| generations.get(zone).map_or(1, |generation| generation + 1);
-    let zones: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
-    let names: Vec<String> = rows.iter().map(|row| row.0.1.clone()).collect();
-    let kinds: Vec<String> = rows.iter().map(|row| row.0.2.clone()).collect();
-    let data: Vec<Json<&Vec<String>>> = rows.iter().map(|row| Json(&row.1.data)).collect();
-    let ttls: Vec<i32> = rows.iter().map(|row| row.1.ttl).collect();
-    let vertices: Vec<Uuid> = rows.iter().map(|row| row.1.vertex).collect();
-    let since: Vec<i64> = zones.iter().map(next).collect();
-    let goes: Vec<bool> = rows.iter().map(|row| row.2).collect();
-    sqlx::query!(
-        r#"with put as (
-             insert into record (zone_id, name, kind, data, ttl, vertex_id, since, gone)
-             select * from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::int[], $6::uuid[], $7::bigint[],
-                                  $8::bool[])
+    all
+}
+
+/// Changes a zone in one statement, if it still has this generation. `None`: somebody was faster, and nothing is changed.
+pub async fn step(
+    executor: impl PgExecutor<'_>,
+    engine: EngineId,
+    (zone, generation): (Uuid, i64),
+    edits: Vec<Edit>,
+) -> Result<Option<Step>, StoreError> {
+    let names: Vec<String> = edits.iter().map(|edit| edit.name.clone()).collect();
+    let kinds: Vec<String> = edits.iter().map(|edit| edit.kind.clone()).collect();
+    let data: Vec<Json<&Vec<String>>> = edits.iter().map(|edit| Json(&edit.row.data)).collect();
+    let ttls: Vec<i32> = edits.iter().map(|edit| edit.row.ttl).collect();
+    let vertices: Vec<Uuid> = edits.iter().map(|edit| edit.row.vertex).collect();
+    let gone: Vec<bool> = edits.iter().map(|edit| edit.gone).collect();
+    let told = sqlx::query!(
+        r#"with raised as (
+             update zone set generation = generation + 1 where zone_id = $1 and generation = $2 returning zone_id, generation
+           ), put as (
+             insert into record (zone_id, name, kind, data, ttl, vertex_id, gone, since)
+             select raised.zone_id, u.*, raised.generation
+             from raised cross join unnest($3::text[], $4::text[], $5::jsonb[], $6::int[], $7::uuid[], $8::bool[]) as u
              on conflict (zone_id, name, kind) do update set data = excluded.data, ttl = excluded.ttl,
                 vertex_id = excluded.vertex_id, since = excluded.since, gone = excluded.gone
-           ), raised as (update zone set generation = generation + 1 where zone_id = any($1) returning zone_id)
-           select pg_notify($9, $10) as "told" from raised"#,
-        &zones,
+           )
+           select pg_notify($9, $10) as told, generation from raised"#,
+        zone,
+        generation,
         &names,
         &kinds,
         &data as &[Json<&Vec<String>>],
         &ttls,
         &vertices,
-        &since,
-        &goes,
+        &gone,
         DNS,
         engine.0.to_string()
     )
-    .fetch_all(&mut *tx)
+    .fetch_optional(executor)
     .await
-    .map_err(&failed)?;
-    tx.commit().await.map_err(&failed)?;
-    let mut steps: BTreeMap<Uuid, Step> = BTreeMap::new();
-    for ((zone, name, kind), row, gone) in rows {
-        let step =
-            steps.entry(*zone).or_insert_with(|| Step { zone: *zone, generation: next(zone), records: Vec::new() });
-        let data = if gone { Vec::new() } else { row.data.clone() };
-        step.records.push((name.clone(), kind.clone(), data, row.ttl));
-    }
-    Ok(steps.into_values().collect())
+    .map_err(doing("writing records"))?;
+    Ok(told.map(|told| Step { zone, generation: told.generation, edits }))
+}
+
+/// Does a zone still have this generation?
+pub async fn stands(pool: &PgPool, (zone, generation): (Uuid, i64)) -> Result<bool, StoreError> {
+    let found = sqlx::query!("select zone_id from zone where zone_id = $1 and generation = $2", zone, generation)
+        .fetch_optional(pool)
+        .await
+        .map_err(doing("looking at a zone"))?;
+    Ok(found.is_some())
 }
