@@ -31,7 +31,7 @@ impl World {
         let whole: BTreeSet<NodeId> = vertices.iter().map(|id| self.vertices[id].node).chain([virtual_node]).collect();
         let mut hood = Hood {
             virtual_node: Some(virtual_node),
-            tallies: self.tallies.clone(),
+            tallies: self.tallies.clone().into_iter().collect(),
             budgets: self.budgets(),
             deployment: Object::from_iter([("name".to_owned(), json!("blue"))]),
             ..Hood::default()
@@ -85,7 +85,7 @@ impl World {
         let whole = fresh.whole.iter().chain(fresh.near.keys().filter(|node| hood.near.contains_key(*node))).copied();
         let whole: BTreeSet<NodeId> = whole.collect();
         for vertex in fresh.vertices.into_values() {
-            hood.add(vertex);
+            hood.add(*vertex);
         }
         for vertex in self.present().filter(|vertex| whole.contains(&vertex.node)) {
             hood.add(vertex.clone());
@@ -101,7 +101,7 @@ impl World {
     /// What a turn keeps is what the rows say.
     pub(crate) fn keep(&mut self, hood: Hood) {
         for (id, vertex) in &hood.vertices {
-            assert_eq!(vertex, &self.vertices[id], "a kept vertex is as its row");
+            assert_eq!(**vertex, self.vertices[id], "a kept vertex is as its row");
         }
         let tallies: HashMap<_, _> = hood
             .tallies

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use engine_dns::{Sent, Data, DnsError, Key, Kind, Name, RecordSet};
+use engine_dns::{Data, DnsError, Key, Kind, Name, RecordSet, Sent};
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::tsig::{TsigAlgorithm, TsigError};
 use hickory_proto::rr::{Name as Wire, TSigResponseContext, TSigner};

@@ -38,6 +38,10 @@ use args::{Args, Command, NewKind, NodeCommand};
 use engine_core::request::Ask;
 use output::{CliError, Context};
 
+/// Turns make and drop many small values on several threads, which the allocator of glibc spends a third of an engine's time on.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     reset_sigpipe();
     let args = Args::parse();

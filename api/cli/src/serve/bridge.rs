@@ -10,8 +10,8 @@ use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal, Resealed,
-    Stood,
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal,
+    Resealed, Stood,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;

@@ -16,8 +16,8 @@ use engine_core::request::{
 };
 use engine_core::testing::{Fixture, catalog};
 use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal, RefusalKind,
-    Resealed, Stood,
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal,
+    RefusalKind, Resealed, Stood,
 };
 use engine_store::testing::Database;
 use serde_json::json;

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -190,7 +191,8 @@ impl Tally {
     }
 }
 
-/// The loaded neighbourhood of one deployment.
+/// The loaded neighbourhood of one deployment. It is looked up more than anything else; its keys are ids and names of ours, so
+/// they need no hashes that nobody can foresee.
 #[derive(Clone, Debug, Default)]
 pub struct Hood {
     /// The deployment is paused.
@@ -200,21 +202,21 @@ pub struct Hood {
     /// Values of imports by `IMPORT.EXPORT`.
     pub imports: BTreeMap<String, Value>,
     /// Loaded nodes.
-    pub nodes: HashMap<NodeId, NodeView>,
+    pub nodes: FxHashMap<NodeId, NodeView>,
     /// Nodes all of whose vertices are loaded.
     pub whole: BTreeSet<NodeId>,
     /// Nodes of which as much is loaded as a scope says.
-    pub near: HashMap<NodeId, Arc<Scope>>,
+    pub near: FxHashMap<NodeId, Arc<Scope>>,
     /// Id of the virtual node. Its vertices are always loaded.
     pub virtual_node: Option<NodeId>,
     /// Loaded vertices.
-    pub vertices: HashMap<VertexId, Vertex>,
+    pub vertices: FxHashMap<VertexId, Box<Vertex>>,
     /// Loaded vertices by what held them when it was last looked: some may be held by something else by now.
     pub held: HashMap<Cause, Vec<VertexId>>,
     /// Where they stand.
-    pub place: HashMap<RoleName, HashMap<NodeId, VertexId>>,
+    pub place: FxHashMap<RoleName, FxHashMap<NodeId, VertexId>>,
     /// Tallies of all roles of the deployment.
-    pub tallies: HashMap<RoleName, Tally>,
+    pub tallies: FxHashMap<RoleName, Tally>,
     /// Budgets by name; those that nobody holds of may be missing.
     pub budgets: BTreeMap<String, Allowance>,
     /// Roles all of whose instances are loaded, with their nodes.
@@ -234,7 +236,7 @@ impl Hood {
             Some(places) => places.insert(vertex.node, vertex.id),
             None => self.place.entry(vertex.role.clone()).or_default().insert(vertex.node, vertex.id),
         };
-        free.insert(vertex);
+        free.insert(Box::new(vertex));
     }
 
     /// Takes in that these were woken.
@@ -260,27 +262,28 @@ impl Hood {
     #[must_use]
     pub fn without_idle(mut self) -> Self {
         let busy = |vertex: &&Vertex| vertex.wake || vertex.phase.state == State::Running;
-        let busy: HashSet<NodeId> = self.vertices.values().filter(busy).map(|vertex| vertex.node).collect();
+        let all = self.vertices.values().map(AsRef::as_ref);
+        let busy: HashSet<NodeId> = all.filter(busy).map(|vertex| vertex.node).collect();
         let virtual_node = self.virtual_node;
         let stays = |node: &NodeId| virtual_node == Some(*node) || busy.contains(node);
         self.whole.retain(&stays);
         self.near.retain(|node, _| stays(node));
         self.nodes.retain(|node, _| stays(node));
-        let vertices: Vec<Vertex> =
+        let vertices: Vec<Box<Vertex>> =
             std::mem::take(&mut self.vertices).into_values().filter(|vertex| stays(&vertex.node)).collect();
         self.held.clear();
         self.place.clear();
         self.all_of.clear();
         self.all_nodes = false;
         for vertex in vertices {
-            self.add(vertex);
+            self.add(*vertex);
         }
         self
     }
 
     /// The vertex of a role on a node, if it is loaded.
     pub fn at(&self, role: &str, node: NodeId) -> Option<&Vertex> {
-        self.vertices.get(self.place.get(role)?.get(&node)?)
+        self.vertices.get(self.place.get(role)?.get(&node)?).map(AsRef::as_ref)
     }
 
     /// The vertex of a role on the virtual node.

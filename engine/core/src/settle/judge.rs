@@ -113,7 +113,7 @@ fn instances<'a>(
 ) -> impl Iterator<Item = (&'a NodeView, &'a Vertex)> + use<'a> {
     let places = hood.place.get(role).into_iter().flatten();
     places.filter_map(move |(node, id)| {
-        let (node, vertex) = (hood.nodes.get(node)?, hood.vertices.get(id)?);
+        let (node, vertex) = (hood.nodes.get(node)?, &**hood.vertices.get(id)?);
         let seen = vertex.phase.goal == Goal::Present && !vertex.is_gone() && node.standing == Standing::In;
         (seen && group.is_none_or(|group| node.group == group)).then_some((node, vertex))
     })

@@ -401,7 +401,7 @@ impl<'g> Turn<'g> {
         }
         self.count_budgets();
         self.written.sought = self.changed.iter().copied().filter(|id| self.is_sought(*id)).collect();
-        self.written.vertices = self.changed.iter().map(|id| self.hood.vertices[id].clone()).collect();
+        self.written.vertices = self.changed.iter().map(|id| (*self.hood.vertices[id]).clone()).collect();
         for vertex in self.written.vertices.iter().filter(|vertex| vertex.is_gone()) {
             self.hood.forget(vertex.id);
         }

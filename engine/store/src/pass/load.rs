@@ -1,6 +1,6 @@
 //! What a turn sees, loaded into its neighbourhood.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use engine_core::document::Object;
@@ -8,6 +8,7 @@ use engine_core::graph::{Graph, NodeName, RoleName};
 use engine_core::id::{NodeId, VertexId};
 use engine_core::settle::turn::Wants;
 use engine_core::settle::{Hood, Scope, Tally};
+use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -163,7 +164,7 @@ impl Locked {
         Ok(())
     }
 
-    async fn tallies(&mut self) -> Result<HashMap<RoleName, Tally>, StoreError> {
+    async fn tallies(&mut self) -> Result<FxHashMap<RoleName, Tally>, StoreError> {
         let rows = sqlx::query!(
             "select role, stale, failed, leaving, active, unawaited from tally where deployment_id = $1",
             self.id.0
