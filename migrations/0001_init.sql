@@ -77,6 +77,16 @@ create table catalog (
 );
 insert into catalog (generation) values (1);
 
+-- Profiles, policies and rules: what holds for all deployments, or what they can refer to.
+create table setting (
+    kind     text not null constraint setting_kind check (kind in ('profile', 'policy', 'rule')),
+    name     text not null,
+    document jsonb not null,
+    set_by   text not null,
+    set_at   timestamptz not null,
+    primary key (kind, name)
+);
+
 create table revision (
     deployment_id uuid not null references deployment on delete cascade,
     number        integer not null,
@@ -115,6 +125,13 @@ create table node (
     machine_id    text,
     incarnation   text,
     facts         jsonb not null default '{}',
+    -- Labels that people set, and those that rules set with the rule of each. A fact is stronger than a label of its name, and
+    -- what a person set is stronger than what a rule did.
+    labels        jsonb not null default '{}',
+    ruled         jsonb not null default '{}',
+    ruled_by      jsonb not null default '{}',
+    -- What is known of it, or a rule, is other than when rules were last gone through.
+    to_rule       boolean not null default true,
     -- How often it was redeployed since its deployment was; the fact `generation`.
     generation    integer not null default 0,
     -- To be emptied: made again by its provider, or rid of all that stands on it. Nothing is started on it until then.
@@ -132,6 +149,8 @@ create unique index node_address_taken on node (address, port) where state not i
 create index node_of_deployment on node (deployment_id);
 create index node_down on node (deployment_id) where state not in ('up', 'virtual', 'gone') or standing <> 'in';
 create index node_aside on node (deployment_id) where standing = 'aside';
+create index node_to_rule on node (name) where to_rule and state in ('up', 'unreachable');
+create index node_ruled on node (name) where ruled <> '{}' and to_rule;
 create index node_lost on node (name) where standing = 'lost';
 create index node_held on node (engine_id) where engine_id is not null;
 create index node_of_machine on node (machine_id) where state not in ('gone', 'virtual');

@@ -53,3 +53,4 @@ insert into certificate (serial, authority_id, vertex_id, node, names, usages, b
 insert into revocation_list values ('00000000-0000-7000-8000-000000000008', 0, '\x30', 0, '2026-01-03T10:00:00Z');
 insert into bundle values
     ('shop', '1.0.0', 'hash', '{"bundle.yaml": "YnVuZGxlOiBzaG9wCnZlcnNpb246IDEuMC4wCg=="}', 'root', '2026-01-01T10:00:00Z');
+insert into setting values ('rule', 'big', '{"rule": "big", "when": "cpus >= 8", "set": {"size": "big"}}', 'root', '2026-01-01T10:00:00Z');

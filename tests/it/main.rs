@@ -30,6 +30,7 @@ mod rotation;
 mod second_day;
 mod secrecy;
 mod secrets;
+mod settings;
 mod standing;
 mod takeover;
 mod waiting;

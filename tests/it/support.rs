@@ -99,6 +99,18 @@ impl World {
         }
     }
 
+    /// Asks until the answer comes; panics with what is said instead when it never does.
+    pub(crate) async fn until_so<T>(&self, what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
+        let end = tokio::time::Instant::now() + LIMIT;
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(said) => assert!(tokio::time::Instant::now() < end, "never {what}: {said}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(crate) async fn until_active(&self, name: &str) -> StatusView {
         self.until(name, |status| status.deployment.health == Health::Active).await
     }

@@ -7,9 +7,10 @@ mod local;
 mod nodes;
 mod second_day;
 mod secrets;
+mod serve;
+mod settings;
 mod simulate;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,9 +21,11 @@ pub(crate) use bundles::BundleCommand;
 pub(crate) use certificates::{CaCommand, CertCommand};
 pub(crate) use dns::DnsCommand;
 pub(crate) use local::{DatabaseAt, DatabaseCommand, LabCommand};
-pub(crate) use nodes::NodeCommand;
+pub(crate) use nodes::{Label, NodeCommand};
 pub(crate) use second_day::{Drift, History, Redeploy};
 pub(crate) use secrets::SecretCommand;
+pub(crate) use serve::Serve;
+pub(crate) use settings::{RuleCommand, SettingCommand};
 pub(crate) use simulate::Simulate;
 
 const EXITS: &str = "Exit codes:\n  0 ok   1 failed   2 wrong usage   3 not found   4 conflict   5 timed out waiting   \
@@ -336,6 +339,24 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BundleCommand,
     },
+    /// Profiles: named sets of values that deployments can list, or that hold for all.
+    Profile {
+        /// What.
+        #[command(subcommand)]
+        command: SettingCommand,
+    },
+    /// Policies that hold for all deployments: what is never done to machines, and what waits for an approval.
+    Policy {
+        /// What.
+        #[command(subcommand)]
+        command: SettingCommand,
+    },
+    /// Rules: which labels nodes have by what is known of them.
+    Rule {
+        /// What.
+        #[command(subcommand)]
+        command: RuleCommand,
+    },
     /// List and show roles of the catalog.
     Role {
         /// What.
@@ -406,30 +427,6 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-}
-
-/// How the engine is to run.
-#[derive(Clone, Debug, ClapArgs)]
-pub(crate) struct Serve {
-    /// Where everything is kept: endpoint, token, the private Postgres.
-    #[arg(long, env = "PLINTH_DATA", value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
-    /// Where the API listens, on this machine.
-    #[arg(long, default_value = "127.0.0.1:7480", value_name = "ADDRESS")]
-    pub(crate) listen: SocketAddr,
-    /// The database; a private one if missing.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub(crate) database: Option<String>,
-    /// The file of the key that opens what is sealed in the database. If missing, the credential `plinth-seal-key` of
-    /// systemd, or else `seal.key` in the data directory, which is made at the first start.
-    #[arg(long, env = "PLINTH_SEAL_KEY", value_name = "FILE")]
-    pub(crate) seal_key: Option<PathBuf>,
-    /// Answer DNS questions here, over UDP and TCP; an address of this machine that those who ask can reach.
-    #[arg(long, num_args = 1.., value_name = "ADDRESS:PORT")]
-    pub(crate) dns: Vec<SocketAddr>,
-    /// Bundles that are pushed at the start, as `plinth bundle push` does; folders or archives.
-    #[arg(long, num_args = 1.., value_name = "PATH")]
-    pub(crate) bundle: Vec<PathBuf>,
 }
 
 /// What is to be applied.

@@ -25,6 +25,7 @@ mod residue;
 mod scale;
 mod secrets;
 mod serve;
+mod settings;
 mod show;
 mod simulate;
 mod status;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser};
 
 use args::{Args, Command, NewKind, NodeCommand};
+use engine_core::document::setting::SettingKind;
 use engine_core::request::Ask;
 use output::{CliError, Context};
 
@@ -124,10 +126,14 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Node { command: NodeCommand::Add { file } } => nodes::add(context, &file).await,
         Command::Node { command: NodeCommand::Aside { name } } => nodes::stand(context, &name, true).await,
         Command::Node { command: NodeCommand::In { name } } => nodes::stand(context, &name, false).await,
+        Command::Node { command: NodeCommand::Label { name, labels } } => nodes::label(context, &name, labels).await,
         Command::Node { command: NodeCommand::Lost { name, yes } } => nodes::lost(context, &name, yes).await,
         Command::Node { command: NodeCommand::Remove { name, force } } => nodes::remove(context, &name, force).await,
         Command::Dns { command } => dns::dns(context, command).await,
         Command::Bundle { command } => bundles::bundle(context, command).await,
+        Command::Profile { command } => settings::setting(context, SettingKind::Profile, command).await,
+        Command::Policy { command } => settings::setting(context, SettingKind::Policy, command).await,
+        Command::Rule { command } => settings::rule(context, command).await,
         Command::Role { command } => show::roles(context, command).await,
         Command::Workload { command } => show::workloads(context, command).await,
         Command::Deployment { command } => show::deployments(context, command).await,

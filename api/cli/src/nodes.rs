@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use engine_core::request::{Document, ExecRequest, NodeKey};
-use engine_core::view::{ExecEvent, NodeRoleView, NodeView};
+use engine_core::view::{ExecEvent, LabelRequest, NodeRoleView, NodeView};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use crate::args::Output;
+use crate::args::{Label, Output};
 use crate::output::{CliError, Context, confirm, document};
+use crate::settings;
 use crate::status;
 use crate::table::{self, Shown};
 
@@ -56,6 +57,10 @@ fn node_text(node: &NodeView, node_roles: &[NodeRoleView], now: OffsetDateTime) 
     let mut text = nodes_table(std::slice::from_ref(node), now);
     if let Some(reason) = &node.reason {
         text += &format!("{reason}\n");
+    }
+    if !node.labels.is_empty() {
+        let labels: Vec<String> = node.labels.iter().map(settings::label).collect();
+        text += &format!("\nLabels: {}\n", labels.join(", "));
     }
     if let Value::Object(facts) = &node.facts {
         let row = |(name, value): (&String, &Value)| -> Vec<Shown> {
@@ -125,6 +130,24 @@ pub(crate) async fn stand(context: &Context, name: &str, aside: bool) -> Result<
     let standing = if aside { "aside" } else { "in" };
     let said = json!({"node": name, "standing": standing, "beyond": stood.beyond});
     context.print(&said, || vec![name.to_owned()], text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `plinth node label`.
+pub(crate) async fn label(context: &Context, name: &str, labels: Vec<Label>) -> Result<ExitCode, CliError> {
+    let mut request = LabelRequest::default();
+    for label in labels {
+        match label {
+            Label::Set(label, value) => {
+                request.set.insert(label, value);
+            }
+            Label::Remove(label) => request.remove.push(label),
+        }
+    }
+    context.client.label_node(name, &request).await?;
+    let node = context.client.node(name).await?;
+    let said = || node.labels.iter().map(settings::label).collect::<Vec<_>>().join(", ");
+    context.print(&node.labels, || vec![name.to_owned()], || format!("{name}: {}\n", said()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -39,6 +39,8 @@ pub(crate) enum CliError {
     NotScalable { name: String, group: String, why: String },
     #[error("[unknown-authority] deployment `{name}` has no authority `{role}`")]
     NoAuthority { name: String, role: String },
+    #[error("[unknown-setting] there is no {kind} `{name}`")]
+    NoSetting { kind: &'static str, name: String },
     #[error("[not-confirmed] nothing was changed: {0}")]
     NotConfirmed(&'static str),
     #[error("[plan-refused] nothing was changed: the plan has problems")]
@@ -75,7 +77,7 @@ impl CliError {
     pub(crate) fn exit(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::BadName { .. } => 2,
-            Self::NoSuchPath { .. } | Self::NoAuthority { .. } => 3,
+            Self::NoSuchPath { .. } | Self::NoAuthority { .. } | Self::NoSetting { .. } => 3,
             Self::Exists { .. } => 4,
             Self::Timeout { .. } => 5,
             Self::Engine(ClientError::NoToken { .. }) => 6,

@@ -1,5 +1,6 @@
 //! A method for every route.
 
+use engine_core::document::setting::SettingKind;
 use engine_core::id::JobId;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
@@ -9,9 +10,9 @@ use engine_core::request::{
 };
 use engine_core::view::{
     Applied, AuthorityView, BundleDiff, BundleFiles, BundleView, BundlesRequest, CertificateView, DeploymentDetail,
-    DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, JobView, LogLine, Moved, NodeRoleView,
-    NodeView, Pushed, RecordView, Resealed, ResidueView, RevisionView, SecretView, StatusView, Stood, WhyView,
-    ZoneView,
+    DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, JobView, LabelRequest, LogLine, Moved,
+    NodeRoleView, NodeView, Pushed, RecordView, Resealed, ResidueView, RevisionView, RuleTest, RuleTestRequest,
+    SecretView, SettingView, Settled, StatusView, Stood, WhyView, ZoneView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -321,6 +322,28 @@ impl Client {
     /// Against the catalog as it is, if no bundles are sent.
     pub async fn diff_bundles(&self, bundles: Vec<BundleFiles>) -> Result<BundleDiff, ClientError> {
         self.http.post(at!("bundle-diffs"), &BundlesRequest { bundles }).await
+    }
+
+    /// By name.
+    pub async fn settings(&self, kind: SettingKind) -> Result<Vec<SettingView>, ClientError> {
+        Ok(self.http.get::<Page<SettingView>>(at!("settings", kind.as_str())).await?.items)
+    }
+
+    /// Profiles, policies and rules of a file.
+    pub async fn set(&self, document: &Document) -> Result<Settled, ClientError> {
+        self.http.post(at!("settings"), document).await
+    }
+
+    pub async fn remove_setting(&self, kind: SettingKind, name: &str) -> Result<Settled, ClientError> {
+        self.http.delete_for(at!("settings", kind.as_str(), name)).await
+    }
+
+    pub async fn test_rules(&self, document: Option<Document>) -> Result<Vec<RuleTest>, ClientError> {
+        Ok(self.http.post::<Page<RuleTest>>(at!("rule-tests"), &RuleTestRequest { document }).await?.items)
+    }
+
+    pub async fn label_node(&self, name: &str, request: &LabelRequest) -> Result<(), ClientError> {
+        self.http.post_for_nothing(at!("nodes", name, "labels"), request).await
     }
 
     pub async fn roles(&self) -> Result<Vec<RoleView>, ClientError> {

@@ -4,15 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine_core::catalog::Catalog;
+use engine_core::document::setting::SettingKind;
 use engine_core::plan::dry_run::DryRun;
 pub use engine_core::request::Document;
 use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
-use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal,
-    Resealed, Stood,
-};
+use engine_core::view::{Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -31,6 +29,16 @@ pub trait Control: Send + Sync + 'static {
     async fn remove_bundle(&self, name: &str, by: &str) -> Result<Pushed, Refusal>;
     /// What pushing bundles would change, and which deployments are committed with other contents.
     async fn diff_bundles(&self, what: &BundlesRequest) -> Result<BundleDiff, Refusal>;
+    /// Profiles, policies or rules, by name.
+    async fn settings(&self, kind: SettingKind) -> Result<Vec<SettingView>, Refusal>;
+    /// Sets the profiles, policies and rules of a file, all of them or none.
+    async fn set(&self, document: &Document, by: &str) -> Result<Settled, Refusal>;
+    /// Removes a profile, a policy or a rule.
+    async fn remove_setting(&self, kind: SettingKind, name: &str, by: &str) -> Result<Settled, Refusal>;
+    /// What rules would make of every node.
+    async fn test_rules(&self, what: &RuleTestRequest) -> Result<Vec<RuleTest>, Refusal>;
+    /// Sets labels of a node and takes others away.
+    async fn label_node(&self, name: &str, what: &LabelRequest, by: &str) -> Result<(), Refusal>;
     /// What applying the deployment documents of a file would do, one result a document.
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal>;
     /// What the steps that it would run again would change on their nodes.

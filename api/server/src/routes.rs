@@ -16,6 +16,7 @@ mod nodes;
 mod probes;
 mod redeploys;
 mod secrets;
+mod settings;
 
 use axum::Router;
 use engine_core::request::Problem;
@@ -92,6 +93,11 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(bundles::list, bundles::push))
         .routes(routes!(bundles::remove))
         .routes(routes!(bundles::diff))
+        .routes(routes!(settings::set))
+        .routes(routes!(settings::list))
+        .routes(routes!(settings::remove))
+        .routes(routes!(settings::test))
+        .routes(routes!(settings::label))
         .routes(routes!(catalog::roles))
         .routes(routes!(catalog::role))
         .routes(routes!(catalog::workloads))

@@ -27,11 +27,27 @@ pub enum Kind {
     Bundle,
     /// One item of an action; part of a role.
     Step,
+    /// A named set of values.
+    Profile,
+    /// What may be done to machines in all deployments.
+    Policy,
+    /// Labels by facts.
+    Rule,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Role, Self::Workload, Self::Deployment, Self::Node, Self::Bundle, Self::Step];
+    pub const ALL: [Self; 9] = [
+        Self::Role,
+        Self::Workload,
+        Self::Deployment,
+        Self::Node,
+        Self::Bundle,
+        Self::Step,
+        Self::Profile,
+        Self::Policy,
+        Self::Rule,
+    ];
 
     /// Its name, which is also the key that tells a document's kind.
     pub fn name(self) -> &'static str {
@@ -42,6 +58,9 @@ impl Kind {
             Self::Node => "node",
             Self::Bundle => "bundle",
             Self::Step => "step",
+            Self::Profile => "profile",
+            Self::Policy => "policy",
+            Self::Rule => "rule",
         }
     }
 
@@ -50,11 +69,10 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The kind that a document says it is. A deployment names a workload too, and is asked first.
+    /// The kind that a document says it is. A deployment names a workload and has a policy, and is asked first.
     pub(crate) fn of(value: &Value) -> Option<Self> {
-        [Self::Deployment, Self::Workload, Self::Role, Self::Node, Self::Bundle]
-            .into_iter()
-            .find(|kind| value.get(kind.name()).is_some())
+        let first = [Self::Deployment, Self::Workload, Self::Role, Self::Node, Self::Bundle];
+        first.into_iter().chain([Self::Profile, Self::Policy, Self::Rule]).find(|kind| value.get(kind.name()).is_some())
     }
 
     /// Its JSON Schema, complete in itself.

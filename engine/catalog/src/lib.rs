@@ -12,6 +12,7 @@ mod load;
 mod preset;
 mod report;
 mod scaffold;
+mod setting;
 mod types;
 mod yaml;
 
@@ -20,4 +21,5 @@ pub use check::paths::check;
 pub use document::{Kind, ReadDeployment, read_deployments, read_nodes, schema};
 pub use load::{Loaded, load, load_folders};
 pub use scaffold::{scaffold_bundle, scaffold_role};
+pub use setting::{Setting, read_settings};
 pub use yaml::written;

@@ -30,6 +30,7 @@ use crate::catalog::Catalog;
 use crate::diagnostic::Diagnostic;
 use crate::document::{DeploymentDoc, Object, WorkloadDoc};
 use crate::graph::{Graph, GraphNode, NodeName};
+use crate::policy::GlobalPolicy;
 use crate::secret::{Clear, DigestKey};
 
 /// Everything that a graph follows from.
@@ -47,6 +48,8 @@ pub struct CompileInput<'a> {
     pub profiles: &'a BTreeMap<String, Object>,
     /// What the deployments export that this one imports: import name to export name to schema.
     pub imports: &'a BTreeMap<String, BTreeMap<String, Value>>,
+    /// Policies that hold for all deployments.
+    pub policies: &'a [GlobalPolicy],
     /// Explicit overrides of node roles: node to `DEPLOYMENT-ROLE.input` to value.
     pub overrides: &'a BTreeMap<NodeName, Object>,
     /// What the tokens of secrets are made with.
@@ -177,6 +180,7 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
     let document = secrets::document(input, &parameters, &roles, &mut secrets);
     above::derive(&mut roles, &order, &nodes);
     let members = crate::budget::derive(&mut roles, &workload.budgets);
+    let (policy, policy_by) = crate::policy::merged(&input.document.policy, input.policies);
     let graph = Graph {
         deployment: input.document.deployment.clone(),
         workload: workload.workload.clone(),
@@ -186,7 +190,8 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
         budgets: workload.budgets.clone(),
         members,
         founders: BTreeMap::new(),
-        policy: input.document.policy.clone(),
+        policy,
+        policy_by,
         exports,
         imports: check::imported(input, workload),
         parameters: parameters.kept(input.key, &mut secrets),

@@ -5,6 +5,7 @@
 
 pub mod deployment;
 pub mod role;
+pub mod setting;
 pub mod wire;
 pub mod workload;
 

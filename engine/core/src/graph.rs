@@ -56,6 +56,9 @@ pub struct Graph {
     pub founders: BTreeMap<String, Founders>,
     /// Policy of the deployment.
     pub policy: Policy,
+    /// Who wants what of it besides the deployment itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policy_by: crate::policy::Wanted,
     /// Export name to deployment role and output.
     pub exports: BTreeMap<String, (RoleName, String)>,
     /// What other deployments are to export for it, by name of the import.

@@ -151,6 +151,9 @@ pub struct Approval {
     pub role: RoleName,
     /// What has to be approved.
     pub effect: EffectKind,
+    /// Who wants that, besides the deployment itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// What a commit would do.
@@ -356,7 +359,7 @@ pub fn diff(input: &PlanInput) -> Plan {
     plan.problems = hazard::moves(input);
     plan.problems.extend(hazard::destroys(input, &predictor));
     plan.problems.extend(hazard::order(input, &plan.items));
-    let (problems, approvals) = effects::policy(&input.desired.policy, &plan.items);
+    let (problems, approvals) = effects::policy(input.desired, &plan.items);
     plan.problems.extend(problems);
     plan.approvals = approvals;
     plan

@@ -120,6 +120,7 @@ impl Fixture {
             global_profiles: &self.global_profiles,
             profiles: &self.profiles,
             imports: &self.imports,
+            policies: &[],
             overrides: &self.overrides,
             key: &DigestKey::of_nobody(),
         })

@@ -5,6 +5,7 @@ mod bundle;
 mod certificate;
 mod dns;
 mod secret;
+mod setting;
 mod why;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ pub use self::bundle::{Behind, BundleDiff, BundleFiles, BundleView, BundlesReque
 pub use self::certificate::{AuthorityView, CertificateView, CertificatesView, RotationView, Stage};
 pub use self::dns::{RecordView, ZoneView};
 pub use self::secret::{Resealed, SecretReader, SecretView};
+pub use self::setting::{LabelRequest, LabelView, RuleTest, RuleTestRequest, SettingView, Settled};
 pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};
 use crate::diagnostic::Diagnostic;
 use crate::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};
@@ -287,8 +289,11 @@ pub struct NodeView {
     pub group: Option<String>,
     /// Made for that deployment and destroyed with it.
     pub owned: bool,
-    /// What is known of it.
+    /// What is known of it, with its labels.
     pub facts: Value,
+    /// Its labels, by name.
+    #[serde(default)]
+    pub labels: Vec<LabelView>,
     /// When it last moved.
     #[serde(with = "time::serde::rfc3339")]
     pub changed_at: OffsetDateTime,

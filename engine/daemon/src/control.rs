@@ -10,6 +10,7 @@ mod narrow;
 mod planning;
 mod redeploy;
 mod secrets;
+mod settings;
 mod signing;
 
 use std::sync::Arc;
@@ -198,6 +199,9 @@ impl Control {
         by: &str,
     ) -> Result<Vec<String>, Refusal> {
         let documents = engine_catalog::read_nodes(text, file).map_err(Refusal::findings)?;
+        for label in documents.iter().filter_map(|one| one["labels"].as_object()).flat_map(serde_json::Map::keys) {
+            settings::may_be_called(label)?;
+        }
         let mut hosts = Vec::new();
         for document in &documents {
             hosts.push(host(document)?);
@@ -315,7 +319,7 @@ fn host(document: &Value) -> Result<Adopted, Refusal> {
     Ok(Adopted {
         access: (text("address").unwrap_or_default(), port, text("user").unwrap_or_else(|| "root".to_owned())),
         host_keys: text("host_key").into_iter().collect(),
-        facts: labels,
+        labels,
         name,
         options,
     })

@@ -18,6 +18,7 @@ mod lease;
 mod nodes;
 mod pass;
 mod put_away;
+mod rules;
 mod run;
 mod secrets;
 mod shared;
@@ -70,6 +71,7 @@ impl Engine {
         loops.spawn(nodes::work(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(put_away::watch(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(drift::watch(Control::new(Arc::clone(&shared)), runners, stop.clone()));
+        loops.spawn(rules::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(again::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(records.write(dns::Records(Arc::clone(&shared)), stop.clone()));

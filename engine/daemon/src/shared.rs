@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine_core::catalog::{Catalog, CatalogRole};
+use engine_core::document::setting::RuleDoc;
 use engine_core::id::EngineId;
 use engine_core::schema::Validators;
 use engine_core::secret::DigestKey;
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) signing: Signing,
     /// Counts hints; every loop that looks for work watches it.
     pub(crate) hints: watch::Sender<u64>,
+    /// Rules as they were read last, in order.
+    pub(crate) rules: RwLock<Arc<Vec<RuleDoc>>>,
     engine: RwLock<EngineId>,
     roles: Mutex<HashMap<String, Arc<CatalogRole>>>,
 }
@@ -125,6 +128,7 @@ impl Shared {
             taken_in: watch::Sender::new(0),
             signing: ways.signing,
             hints: watch::Sender::new(0),
+            rules: RwLock::default(),
             engine: RwLock::new(EngineId(Uuid::now_v7())),
             roles: Mutex::default(),
         })

@@ -26,6 +26,7 @@ pub mod retry;
 pub mod rotation;
 pub mod seal;
 pub mod secrets;
+pub mod settings;
 pub mod snapshot;
 pub mod testing;
 

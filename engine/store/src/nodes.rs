@@ -2,6 +2,7 @@
 
 mod adopt;
 mod facts;
+mod label;
 mod lost;
 mod record;
 mod stand;
@@ -21,6 +22,7 @@ use crate::error::doing;
 use crate::pass::{EVENTS, Locked, Revision};
 
 pub use adopt::{Adopted, Taken, adopt};
+pub use label::{ToRule, are_ruled, label, rule, ruled, to_rule};
 pub use lost::{Lost, lose};
 use record::wake_waiting;
 pub use record::{Change, Recorded, Recording, Records, change};
@@ -59,6 +61,8 @@ pub struct Node {
     pub incarnation: Option<String>,
     /// What is known of it.
     pub facts: Object,
+    /// Labels that people set.
+    pub labels: Object,
     /// Attempts since it last got on.
     pub tries: i32,
 }
@@ -113,6 +117,7 @@ struct NodeRow {
     host_keys: Json<Vec<String>>,
     incarnation: Option<String>,
     facts: Json<Object>,
+    labels: Json<Object>,
     tries: i32,
     released: bool,
 }
@@ -123,7 +128,7 @@ macro_rules! nodes {
             NodeRow,
             r#"select node_id, name, provider, options as "options: Json<Object>", owned_by is not null as "owned!",
                       deployment_id, state, rebuild, address, port, ssh_user, host_keys as "host_keys: Json<Vec<String>>",
-                      incarnation, facts as "facts: Json<Object>", tries,
+                      incarnation, facts as "facts: Json<Object>", labels as "labels: Json<Object>", tries,
                       (deployment_id is not null and group_name is null
                        and not exists (select from vertex v where v.node_id = n.node_id and not v.gone)) as "released!"
                from node n where "# + $which,
@@ -163,6 +168,7 @@ impl From<NodeRow> for Node {
             host_keys: row.host_keys.0,
             incarnation: row.incarnation,
             facts: row.facts.0,
+            labels: row.labels.0,
             tries: row.tries,
         }
     }

@@ -159,7 +159,7 @@ macro_rules! nodes {
             NodeRow,
             r#"select n.node_id as "node_id!", n.name as "name!", n.provider as "provider!", n.standing as "standing!",
                       n.group_name,
-                      n.facts || jsonb_build_object('generation', n.generation) as "facts!: Json<Object>",
+                      n.ruled || n.labels || n.facts || jsonb_build_object('generation', n.generation) as "facts!: Json<Object>",
                       n.owned_by is not null as "created!", d.name as "deployment?"
                from node n left join deployment d on d.deployment_id = n.deployment_id
                where n.state not in ('gone', 'virtual', 'leaving')"# + $which,

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use api_server::control::{Control, Document};
 use async_trait::async_trait;
 use engine_core::catalog::Catalog;
+use engine_core::document::setting::SettingKind;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
-use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal,
-    Resealed, Stood,
-};
+use engine_core::view::{Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -43,6 +41,26 @@ impl Control for Bridge {
 
     async fn diff_bundles(&self, what: &BundlesRequest) -> Result<BundleDiff, Refusal> {
         self.0.diff_bundles(&what.bundles).await
+    }
+
+    async fn settings(&self, kind: SettingKind) -> Result<Vec<SettingView>, Refusal> {
+        self.0.settings(kind).await
+    }
+
+    async fn set(&self, document: &Document, by: &str) -> Result<Settled, Refusal> {
+        self.0.set(&document.text, &document.file, by).await
+    }
+
+    async fn remove_setting(&self, kind: SettingKind, name: &str, by: &str) -> Result<Settled, Refusal> {
+        self.0.remove_setting(kind, name, by).await
+    }
+
+    async fn test_rules(&self, what: &RuleTestRequest) -> Result<Vec<RuleTest>, Refusal> {
+        self.0.test_rules(what.document.as_ref()).await
+    }
+
+    async fn label_node(&self, name: &str, what: &LabelRequest, by: &str) -> Result<(), Refusal> {
+        self.0.label_node(name, what, by).await
     }
 
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {

@@ -2,11 +2,12 @@
 
 use api_client::{Client, Endpoint};
 use api_server::control::Document;
+use engine_core::document::setting::SettingKind;
 use engine_core::request::{
     Ask, CertificateUsage, CheckRequest, ExecRequest, NodeKey, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::state::State;
-use engine_core::view::{ExecEvent, Health};
+use engine_core::view::{BundleFiles, ExecEvent, Health, LabelRequest};
 
 use crate::support::start;
 
@@ -191,4 +192,43 @@ async fn a_wrong_token_and_no_engine_are_told_apart() {
     let error = Client::new(endpoint, "ann").unwrap().deployments().await.unwrap_err();
     assert_eq!((error.status(), error.code()), (None, "no-engine"));
     assert!(error.to_string().contains("plinth serve"), "{error}");
+}
+
+/// What holds for all deployments: bundles, profiles, policies and rules; and labels.
+#[tokio::test]
+async fn what_is_asked_of_all_reaches_the_engine() {
+    let (_database, recorder, running) = start().await;
+    let client = running.client();
+    let document = Document { text: "policy: machines\n".to_owned(), file: "p.yaml".to_owned() };
+    assert_eq!(client.roles().await.unwrap()[0].name, "app");
+    assert_eq!(client.role("app").await.unwrap().role.name, "app");
+    assert_eq!(client.role("nobody").await.unwrap_err().code(), "unknown-role");
+    assert_eq!(client.workload("w").await.unwrap().workload.name, "w");
+    client.bundles().await.unwrap();
+    let bundle = BundleFiles { path: "./shop".to_owned(), files: [("bundle.yaml".to_owned(), String::new())].into() };
+    assert_eq!(client.push_bundles(vec![bundle.clone()]).await.unwrap().bundles, ["test"]);
+    assert_eq!(client.diff_bundles(vec![bundle]).await.unwrap().up_to_date, 1);
+    let unknown = client.remove_bundle("shop").await.unwrap_err();
+    assert_eq!((unknown.status(), unknown.code()), (Some(404), "unknown-bundle"));
+    client.settings(SettingKind::Profile).await.unwrap();
+    assert_eq!(client.set(&document).await.unwrap().concerns, ["blue"]);
+    assert_eq!(client.remove_setting(SettingKind::Rule, "big").await.unwrap_err().code(), "unknown-setting");
+    client.test_rules(None).await.unwrap();
+    client.test_rules(Some(document)).await.unwrap();
+    let set = serde_json::Map::from_iter([("rack".to_owned(), serde_json::json!(7))]);
+    client.label_node("g-1", &LabelRequest { set, remove: vec!["pool".to_owned()] }).await.unwrap();
+    let asked = [
+        "bundles",
+        "push ./shop by ann",
+        "diff 1 bundles",
+        "remove bundle shop by ann",
+        "settings profile",
+        "set p.yaml by ann",
+        "remove rule big by ann",
+        "test rules of nothing",
+        "test rules of p.yaml",
+        "label g-1 {\"rack\":7} [\"pool\"] by ann",
+    ];
+    assert_eq!(recorder.taken(), asked);
+    running.stop().await.unwrap();
 }

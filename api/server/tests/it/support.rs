@@ -8,6 +8,7 @@ use api_server::control::{Control, Document};
 use api_server::{Server, ServerError};
 use async_trait::async_trait;
 use engine_core::catalog::Catalog;
+use engine_core::document::setting::SettingKind;
 use engine_core::graph::Graph;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
@@ -15,10 +16,7 @@ use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::testing::{Fixture, catalog};
-use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, Moved, Pushed, Refusal,
-    RefusalKind, Resealed, Stood,
-};
+use engine_core::view::{Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed, Refusal, RefusalKind, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood};
 use engine_store::testing::Database;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -113,6 +111,31 @@ impl Control for Recorder {
     async fn diff_bundles(&self, what: &BundlesRequest) -> Result<BundleDiff, Refusal> {
         self.record(format!("diff {} bundles", what.bundles.len()));
         Ok(BundleDiff { up_to_date: 1, ..BundleDiff::default() })
+    }
+
+    async fn settings(&self, kind: SettingKind) -> Result<Vec<SettingView>, Refusal> {
+        self.record(format!("settings {}", kind.as_str()));
+        Ok(Vec::new())
+    }
+
+    async fn set(&self, document: &Document, by: &str) -> Result<Settled, Refusal> {
+        self.record(format!("set {} by {by}", document.file));
+        Ok(Settled { changed: vec!["policy machines".to_owned()], concerns: vec!["blue".to_owned()] })
+    }
+
+    async fn remove_setting(&self, kind: SettingKind, name: &str, by: &str) -> Result<Settled, Refusal> {
+        self.record(format!("remove {} {name} by {by}", kind.as_str()));
+        Err(Refusal::new(RefusalKind::NotFound, "unknown-setting", format!("no {} {name}", kind.as_str())))
+    }
+
+    async fn test_rules(&self, what: &RuleTestRequest) -> Result<Vec<RuleTest>, Refusal> {
+        self.record(format!("test rules of {}", what.document.as_ref().map_or("nothing", |one| &one.file)));
+        Ok(Vec::new())
+    }
+
+    async fn label_node(&self, name: &str, what: &LabelRequest, by: &str) -> Result<(), Refusal> {
+        self.record(format!("label {name} {} {:?} by {by}", json!(what.set), what.remove));
+        Ok(())
     }
 
     async fn plan(&self, document: &Document) -> Result<Vec<Applied>, Refusal> {

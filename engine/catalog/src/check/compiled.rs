@@ -66,6 +66,7 @@ fn run(doc: &DeploymentDoc, workload: &WorkloadDoc, catalog: &Catalog) -> Vec<Di
         global_profiles: &[],
         profiles: &doc.profiles.iter().map(|name| (name.clone(), Object::new())).collect(),
         imports: &schemas(workload),
+        policies: &[],
         overrides: &BTreeMap::new(),
         key: &DigestKey::of_nobody(),
     });

@@ -13,6 +13,7 @@ use crate::bundle::{Folder, unreadable};
 use crate::document::{self, Kind};
 use crate::load::{Sources, in_order, with_core};
 use crate::report::Report;
+use crate::setting;
 
 /// Folders deeper than this are not looked into.
 const DEEPEST: usize = 8;
@@ -178,12 +179,15 @@ fn one(file: &str, text: &[u8], sources: &Sources, catalog: &Catalog) -> Vec<Dia
                 let place = format!("{} stands in a bundle, as {}", kind.name(), place_of(kind));
                 report.wrong("wrong-place", "", format!("a {place}"), "a deployment or a node");
             }
+            Some(Kind::Profile | Kind::Policy | Kind::Rule) => {
+                found.extend(setting::one(parsed.clone(), file).err().unwrap_or_default());
+            }
             Some(Kind::Step) | None => {
                 report.wrong(
                     "unknown-kind",
                     "",
                     "it is not said what this is",
-                    "one of the keys `deployment` or `node`",
+                    "one of the keys `deployment`, `node`, `profile`, `policy` or `rule`",
                 );
             }
         }

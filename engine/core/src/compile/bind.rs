@@ -220,12 +220,11 @@ fn selected<'a>(
 ) -> GroupBinding {
     let site = Site::of_deployment(&["nodes", group, "select"]);
     let mut matching: Vec<(bool, &NodeName)> = Vec::new();
-    let expression = equality(&select.select);
     for (name, node) in input.existing {
         if node.lost || other_user(input, node).is_some() || taken.contains_key(name) {
             continue;
         }
-        match matches(&expression, name, node) {
+        match selects(&select.select, name, &node.facts) {
             Ok(true) => matching.push((!is_ours(input, group, node), name)),
             Ok(false) => {}
             Err(reason) => {
@@ -272,11 +271,16 @@ fn equality(text: &str) -> String {
     result
 }
 
-/// A node of which a fact is not known does not match, unless the expression asks `is defined`.
-fn matches(expression: &str, name: &str, node: &ExistingNode) -> Result<bool, String> {
+/// Does an expression over facts and labels select a node? One of which a fact is not known does not match, unless the
+/// expression asks `is defined`.
+///
+/// # Errors
+/// Why it is no expression, or can not be evaluated.
+pub fn selects(expression: &str, name: &str, facts: &Object) -> Result<bool, String> {
     let environment = minijinja::Environment::new();
-    let compiled = environment.compile_expression(expression).map_err(|error| error.to_string())?;
-    let mut facts = node.facts.clone();
+    let expression = equality(expression);
+    let compiled = environment.compile_expression(&expression).map_err(|error| error.to_string())?;
+    let mut facts = facts.clone();
     facts.entry("name").or_insert_with(|| Value::String(name.to_owned()));
     let missing: BTreeSet<String> =
         compiled.undeclared_variables(false).into_iter().filter(|fact| !facts.contains_key(fact)).collect();

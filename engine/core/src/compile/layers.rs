@@ -97,6 +97,7 @@ pub(super) fn of(
         }
     }
     set(input, instance, name, &mut said);
+    kept_in_clear(instance, name, &said.values, findings);
     validate(instance, name, &said.values, findings);
     Some(said.layers)
 }
@@ -116,6 +117,15 @@ fn with(instance: &Instance, fixed: &[Fixed], said: &mut Said) {
     }
     for (group, fixed) in by_place {
         said.in_group(group, fixed.value.clone(), fixed.site.clone());
+    }
+}
+
+/// Profiles are kept as they are written, for all deployments: nothing secret may stand there.
+fn kept_in_clear(instance: &Instance, name: &str, values: &[(Layered, Site)], findings: &mut Findings) {
+    let of_profile = |value: &Layered| matches!(value.layer, Layer::GlobalProfile | Layer::Profile);
+    for (value, site) in values.iter().filter(|(value, _)| instance.role.doc.inputs[name].secret && of_profile(value)) {
+        let message = format!("`{}.{name}` is secret, and {} is kept as it is written", instance.name, value.by);
+        findings.push(site.error("secret-exposed", message).expected("a value in the deployment"));
     }
 }
 

@@ -8,8 +8,10 @@ use super::{Action, Approval, Item};
 use crate::catalog::CatalogRole;
 use crate::compile::render_with;
 use crate::diagnostic::Diagnostic;
-use crate::document::{Object, Policy, Step};
+use crate::document::{Object, Step};
 use crate::effect::{Effect, EffectKind, Felt, effects_with};
+use crate::graph::Graph;
+use crate::policy::key;
 
 /// Effects of a job that makes or remakes a node role. `None` when its role is not known.
 pub(super) fn apply(
@@ -132,8 +134,9 @@ fn named(words: &[String], key: &str, problems: &mut Vec<Diagnostic>) -> BTreeSe
 }
 
 /// Checks a plan against the policy. What can not be told is refused where anything is forbidden.
-pub(super) fn policy(policy: &Policy, items: &[Item]) -> (Vec<Diagnostic>, Vec<Approval>) {
-    let mut problems = Vec::new();
+pub(super) fn policy(graph: &Graph, items: &[Item]) -> (Vec<Diagnostic>, Vec<Approval>) {
+    let (policy, mut problems) = (&graph.policy, Vec::new());
+    let by = |what: &str, effect: EffectKind| graph.policy_by.get(&key(what, &effect.to_string())).cloned();
     let forbidden = named(&policy.forbid, "forbid", &mut problems);
     let approve = named(&policy.approve, "approve", &mut problems);
     let mut approvals = BTreeSet::new();
@@ -145,10 +148,17 @@ pub(super) fn policy(policy: &Policy, items: &[Item]) -> (Vec<Diagnostic>, Vec<A
         }
         for effect in &item.effects {
             if forbidden.contains(&effect.kind) {
-                let message = format!("{address} {}, which the policy forbids", text(effect));
+                let who = by("forbid", effect.kind).unwrap_or_else(|| "the policy".to_owned());
+                let message = format!("{address} {}, which {who} forbids", text(effect));
                 problems.push(Diagnostic::error("forbidden-effect", "/policy/forbid", message));
             } else if approve.contains(&effect.kind) {
-                approvals.insert(Approval { node: item.node.clone(), role: item.role.clone(), effect: effect.kind });
+                let by = by("approve", effect.kind);
+                approvals.insert(Approval {
+                    node: item.node.clone(),
+                    role: item.role.clone(),
+                    effect: effect.kind,
+                    by,
+                });
             }
         }
     }

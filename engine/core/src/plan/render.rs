@@ -35,9 +35,10 @@ pub fn text(plan: &Plan) -> String {
         }
     }
     for approval in &plan.approvals {
+        let by = approval.by.as_ref().map(|by| format!(", as {by} wants")).unwrap_or_default();
         let _ = writeln!(
             text,
-            "\nWaits for an approval: {}/{}, for it is a {}.",
+            "\nWaits for an approval{by}: {}/{}, for it is a {}.",
             approval.node, approval.role, approval.effect
         );
     }
@@ -80,8 +81,12 @@ pub fn markdown(plan: &Plan) -> String {
         }
     }
     for approval in &plan.approvals {
-        let _ =
-            writeln!(text, "\nWaits for an approval: `{}/{}`, a {}.", approval.node, approval.role, approval.effect);
+        let by = approval.by.as_ref().map(|by| format!(", as {by} wants")).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "\nWaits for an approval{by}: `{}/{}`, a {}.",
+            approval.node, approval.role, approval.effect
+        );
     }
     if !plan.problems.is_empty() {
         text.push_str("\n**It can not be applied:**\n\n");

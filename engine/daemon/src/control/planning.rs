@@ -27,6 +27,7 @@ use time::OffsetDateTime;
 
 use super::imports::{self, Imports, Pending};
 use super::narrow::{self, Looked, Not};
+use super::settings::{self, Settings};
 use super::{bundles, kept, leaving, store, unknown_deployment};
 use crate::secrets::Failed;
 use crate::shared::Shared;
@@ -45,6 +46,8 @@ pub(super) struct Given {
     pub(super) catalog: Arc<Catalog>,
     /// What other deployments export.
     pub(super) imports: Imports,
+    /// What holds for all deployments.
+    pub(super) settings: Settings,
 }
 
 /// Plans one document. `pending`: what was planned before it and is committed before it.
@@ -78,7 +81,11 @@ async fn plan_with(
             Diagnostic::error("unknown-workload", "/workload", format!("there is no workload `{}`", doc.workload));
         return Err(Refusal::findings(read.place(vec![error.expected(format!("one of {}", known.join(", ")))])));
     };
-    let given = Given { catalog: Arc::clone(&catalog), imports: imports::of(shared, doc, pending).await? };
+    let given = Given {
+        catalog: Arc::clone(&catalog),
+        imports: imports::of(shared, doc, pending).await?,
+        settings: settings::read(shared).await?,
+    };
     let looked = match narrow::look(shared, read, workload, &given).await {
         Ok(looked) => looked,
         Err(Not::Refused(refusal)) => return Err(refusal),
@@ -167,8 +174,9 @@ pub(super) fn compiled(
         catalog: &given.catalog,
         document,
         nodes,
-        global_profiles: &[],
-        profiles: &BTreeMap::new(),
+        global_profiles: &given.settings.global,
+        profiles: &given.settings.profiles,
+        policies: &given.settings.policies,
         imports: &given.imports.schemas,
         overrides: &BTreeMap::new(),
         key: &shared.digest_key,
@@ -329,7 +337,7 @@ fn is_same(current: &Current, document: &Value, graph: &Graph, contents: &BTreeM
 /// But for what is kept of roles that leave.
 fn is_same_graph(committed: &Graph, graph: &Graph) -> bool {
     let Graph { deployment, workload, nodes, roles, order, budgets, members, founders, .. } = graph;
-    let Graph { policy, exports, parameters, imports, dropped, .. } = graph;
+    let Graph { policy, policy_by, exports, parameters, imports, dropped, .. } = graph;
     let wanted = |name: &&RoleName| roles.contains_key(*name);
     committed.deployment == *deployment
         && committed.workload == *workload
@@ -340,6 +348,7 @@ fn is_same_graph(committed: &Graph, graph: &Graph) -> bool {
         && committed.members == *members
         && committed.founders == *founders
         && committed.policy == *policy
+        && committed.policy_by == *policy_by
         && committed.exports == *exports
         && committed.parameters == *parameters
         && committed.imports == *imports

@@ -12,7 +12,7 @@ use engine_store::snapshot::{Current, Snapshot, snapshot};
 use serde_json::json;
 
 use super::planning::{self, Planned};
-use super::{Control, allowed, imports, store, unknown_deployment};
+use super::{Control, allowed, imports, settings, store, unknown_deployment};
 use crate::shared::Shared;
 
 impl Control {
@@ -47,8 +47,11 @@ impl Control {
         // Machines are taken away before any job could wait for an approval.
         if let Some(wanted) = planned.plan.approvals.first().filter(|_| !what.approve) {
             let message = format!(
-                "{}/{} would be a {}, which `policy.approve` wants approved",
-                wanted.node, wanted.role, wanted.effect
+                "{}/{} would be a {}, which {} wants approved",
+                wanted.node,
+                wanted.role,
+                wanted.effect,
+                wanted.by.as_deref().unwrap_or("`policy.approve`")
             );
             return conflict("redeploy-unapproved", message);
         }
@@ -89,7 +92,9 @@ async fn plan(shared: &Shared, name: &str, nodes: &[String]) -> Result<(Applied,
     let anew = anew(&snapshot, current, nodes)?;
     let contents = contents(shared, current).await?;
     let imported = imports::told(shared, &current.graph).await?;
-    let plan = planning::difference(&snapshot, &current.graph, &contents, (&BTreeMap::new(), &imported), &anew, None);
+    let mut desired = current.graph.as_ref().clone();
+    (desired.policy, desired.policy_by) = settings::policy_of(shared, &current.document).await?;
+    let plan = planning::difference(&snapshot, &desired, &contents, (&BTreeMap::new(), &imported), &anew, None);
     let (deployment, revision) = (name.to_owned(), current.revision);
     Ok((Applied { deployment, revision, changed: true, plan, warnings: Vec::new() }, anew))
 }

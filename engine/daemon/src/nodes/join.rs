@@ -8,6 +8,7 @@ use engine_store::nodes::{Change, Node};
 use serde_json::{Value, json};
 
 use super::{provider, trouble};
+use crate::rules;
 use crate::shared::Shared;
 
 pub(super) async fn create(shared: &Shared, node: &Node) -> (Change, bool) {
@@ -44,7 +45,12 @@ pub(super) async fn join(shared: &Shared, node: &Node) -> Change {
     if node.provider == "simulated" {
         let mut facts = node.facts.clone();
         name_facts(&mut facts, node, &target);
-        return Change { state: "up", facts: Some(facts), ..Change::default() };
+        return Change {
+            state: "up",
+            ruled: rules::at_first(shared, node, &facts),
+            facts: Some(facts),
+            ..Change::default()
+        };
     }
     match first_contact(shared, node, &target).await {
         Ok(joined) => {
@@ -56,6 +62,7 @@ pub(super) async fn join(shared: &Shared, node: &Node) -> Change {
                 host_keys: Some(vec![joined.host_key]),
                 machine_id: Some(joined.facts.machine_id.clone()),
                 incarnation: Some(joined.incarnation),
+                ruled: rules::at_first(shared, node, &facts),
                 facts: Some(facts),
                 ..Change::default()
             }

@@ -22,8 +22,8 @@ pub struct Adopted {
     pub access: (String, u16, String),
     /// Host keys known beforehand.
     pub host_keys: Vec<String>,
-    /// Labels, as facts.
-    pub facts: Object,
+    /// Labels.
+    pub labels: Object,
 }
 
 /// What stands in the way of a node.
@@ -48,7 +48,7 @@ pub async fn adopt(
         let (address, port, user) = &host.access;
         let id = Uuid::now_v7();
         let done = sqlx::query!(
-            "insert into node (node_id, name, provider, options, state, address, port, ssh_user, host_keys, facts,
+            "insert into node (node_id, name, provider, options, state, address, port, ssh_user, host_keys, labels,
                                created_at, changed_at)
              values ($1, $2, $3, $4, 'joining', $5, $6, $7, $8, $9, now(), now()) on conflict do nothing",
             id,
@@ -59,7 +59,7 @@ pub async fn adopt(
             i32::from(*port),
             user,
             json!(host.host_keys),
-            json!(host.facts)
+            json!(host.labels)
         )
         .execute(&mut *tx)
         .await

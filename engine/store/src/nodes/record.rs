@@ -37,6 +37,8 @@ pub struct Change {
     pub incarnation: Option<String>,
     /// All that is known of it.
     pub facts: Option<Object>,
+    /// Labels by rules, and which rule set each, where no rule ever set one.
+    pub ruled: Option<(Object, Value)>,
     /// It belongs to no deployment any more.
     pub unbind: bool,
     /// Only if it is in this state.
@@ -177,6 +179,7 @@ async fn update(
                 "again": change.again_in.map(|pause| pause.as_secs_f64()), "address": address, "port": port,
                 "ssh_user": user, "host_keys": change.host_keys, "machine_id": change.machine_id,
                 "incarnation": change.incarnation, "facts": change.facts, "unbind": change.unbind,
+                "ruled": change.ruled.as_ref().map(|ruled| &ruled.0), "ruled_by": change.ruled.as_ref().map(|ruled| &ruled.1),
                 "only_from": change.only_from, "emptied": change.emptied, "anew": change.machine_anew,
             })
         })
@@ -194,12 +197,16 @@ async fn update(
                machine_id = coalesce(c.machine_id, case when not c.anew then n.machine_id end),
                incarnation = coalesce(c.incarnation, case when not c.anew then n.incarnation end),
                rebuild = n.rebuild and not c.emptied, facts = coalesce(c.facts, n.facts),
+               to_rule = n.to_rule or (c.facts is not null and c.facts <> n.facts),
+               ruled = case when n.ruled = '{}' then coalesce(c.ruled, n.ruled) else n.ruled end,
+               ruled_by = case when n.ruled = '{}' then coalesce(c.ruled_by, n.ruled_by) else n.ruled_by end,
                deployment_id = case when c.unbind then null else n.deployment_id end,
                engine_id = case when c.engine is null then n.engine_id end,
                changed_at = case when n.state = c.state and n.code is not distinct from c.code then n.changed_at else now() end
            from jsonb_to_recordset($1) as c(
                     node uuid, engine uuid, state text, code text, reason text, again float8, address text, port integer,
-                    ssh_user text, host_keys jsonb, machine_id text, incarnation text, facts jsonb, unbind boolean,
+                    ssh_user text, host_keys jsonb, machine_id text, incarnation text, facts jsonb, ruled jsonb, ruled_by jsonb,
+                    unbind boolean,
                     only_from text, emptied boolean, anew boolean),
                 node old
            where n.node_id = c.node and n.node_id = any($3) and old.node_id = n.node_id and (c.engine is null or n.engine_id = c.engine)

@@ -169,7 +169,7 @@ pub async fn load_nodes(
 ) -> Result<Vec<NodeView>, StoreError> {
     let rows = sqlx::query!(
         r#"select node_id, name, group_name, standing, state, rebuild,
-                  facts || jsonb_build_object('generation', generation) as "facts!: JsonValue"
+                  ruled || labels || facts || jsonb_build_object('generation', generation) as "facts!: JsonValue"
            from node where (deployment_id = $1 or node_id = $2) and ($3::uuid[] is null or node_id = any($3))"#,
         deployment.0,
         virtual_node.0,

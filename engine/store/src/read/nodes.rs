@@ -1,9 +1,11 @@
 //! Nodes; virtual ones and those that are gone left out.
 
+use engine_core::document::Object;
 use engine_core::id::NodeId;
 use engine_core::settle::hood::Standing;
-use engine_core::view::NodeView;
+use engine_core::view::{LabelView, NodeView};
 use serde_json::Value;
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -24,6 +26,9 @@ struct Row {
     group_name: Option<String>,
     owned: bool,
     facts: Value,
+    labels: Json<Object>,
+    ruled: Json<Object>,
+    ruled_by: Json<Object>,
     changed_at: OffsetDateTime,
 }
 
@@ -34,6 +39,17 @@ pub(super) fn standing(word: &str) -> Standing {
         "lost" => Standing::Lost,
         _ => Standing::In,
     }
+}
+
+/// By name; what a person set is stronger.
+fn labels(labels: &Object, ruled: &Object, by: &Object) -> Vec<LabelView> {
+    let rule = |name: &String| by.get(name).and_then(Value::as_str).map(str::to_owned);
+    let own = labels.iter().map(|(name, value)| LabelView { name: name.clone(), value: value.clone(), rule: None });
+    let ruled = ruled.iter().filter(|(name, _)| !labels.contains_key(*name));
+    let ruled = ruled.map(|(name, value)| LabelView { name: name.clone(), value: value.clone(), rule: rule(name) });
+    let mut all: Vec<LabelView> = own.chain(ruled).collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
 }
 
 impl Row {
@@ -51,6 +67,7 @@ impl Row {
             group: self.group_name,
             owned: self.owned,
             facts: self.facts,
+            labels: labels(&self.labels, &self.ruled, &self.ruled_by),
             changed_at: self.changed_at,
         }
     }
@@ -64,7 +81,8 @@ macro_rules! rows {
             r#"select n.node_id as id, n.name, n.provider, n.standing,
                       case when n.rebuild and n.state <> 'failed' then 'rebuilding' else n.state end as "state!", n.address, d.name as "deployment?",
                       n.group_name, n.owned_by is not null as "owned!", n.changed_at,
-                      n.facts || jsonb_build_object('generation', n.generation) as "facts!",
+                      n.ruled || n.labels || n.facts || jsonb_build_object('generation', n.generation) as "facts!",
+                      n.labels as "labels: Json<Object>", n.ruled as "ruled: Json<Object>", n.ruled_by as "ruled_by: Json<Object>",
                       coalesce(n.code, case when twin.names is not null then 'node-twin' end) as code,
                       coalesce(n.reason, 'has the machine id of ' || twin.names
                           || ': one machine under several names, or a copied image') as reason

@@ -1,0 +1,145 @@
+//! Profiles, policies and rules.
+
+use engine_core::document::setting::SettingKind;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use crate::StoreError;
+use crate::error::doing;
+use crate::pass::{EVENTS, WORK};
+
+/// A profile, a policy or a rule.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Its name.
+    pub name: String,
+    /// The document.
+    pub document: Value,
+    /// Who set it last.
+    pub by: String,
+    /// When.
+    pub at: OffsetDateTime,
+}
+
+/// All of a kind, by name.
+pub async fn all(pool: &PgPool, kind: SettingKind) -> Result<Vec<Setting>, StoreError> {
+    sqlx::query_as!(
+        Setting,
+        r#"select name, document, set_by as "by", set_at as "at" from setting where kind = $1 order by name"#,
+        kind.as_str()
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(doing("reading profiles, policies or rules"))
+}
+
+/// Sets some, all or none; returns those that are otherwise than before, by their places in `settings`. After a change of rules
+/// all nodes are gone through again.
+pub async fn put(pool: &PgPool, settings: &[(SettingKind, String, Value)], by: &str) -> Result<Vec<usize>, StoreError> {
+    let failed = doing("setting profiles, policies or rules");
+    let mut tx = pool.begin().await.map_err(&failed)?;
+    let mut changed = Vec::new();
+    for (place, (kind, name, document)) in settings.iter().enumerate() {
+        let done = sqlx::query!(
+            "insert into setting (kind, name, document, set_by, set_at) values ($1, $2, $3, $4, now())
+             on conflict (kind, name) do update set document = excluded.document, set_by = excluded.set_by,
+                 set_at = excluded.set_at where setting.document <> excluded.document",
+            kind.as_str(),
+            name,
+            document,
+            by
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+        if done.rows_affected() > 0 {
+            changed.push(place);
+            event(&mut tx, *kind, "set", name, by).await?;
+        }
+    }
+    if changed.iter().any(|place| settings[*place].0 == SettingKind::Rule) {
+        all_to_rule(&mut tx).await?;
+    }
+    tx.commit().await.map_err(&failed)?;
+    Ok(changed)
+}
+
+/// What came of removing one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// It is gone.
+    Done,
+    /// There was none.
+    Unknown,
+    /// These deployments list it.
+    InUse(Vec<String>),
+}
+
+/// Removes one that no deployment lists.
+pub async fn remove(pool: &PgPool, kind: SettingKind, name: &str, by: &str) -> Result<Removed, StoreError> {
+    let failed = doing("removing a profile, a policy or a rule");
+    let mut tx = pool.begin().await.map_err(&failed)?;
+    if kind == SettingKind::Profile {
+        let users = listing(pool, name).await?;
+        if !users.is_empty() {
+            return Ok(Removed::InUse(users));
+        }
+    }
+    let done = sqlx::query!("delete from setting where kind = $1 and name = $2", kind.as_str(), name)
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+    if done.rows_affected() == 0 {
+        return Ok(Removed::Unknown);
+    }
+    event(&mut tx, kind, "removed", name, by).await?;
+    if kind == SettingKind::Rule {
+        all_to_rule(&mut tx).await?;
+    }
+    tx.commit().await.map_err(&failed)?;
+    Ok(Removed::Done)
+}
+
+/// Deployments whose committed document lists a profile.
+pub async fn listing(pool: &PgPool, profile: &str) -> Result<Vec<String>, StoreError> {
+    sqlx::query_scalar!(
+        "select d.name from deployment d join revision r on r.deployment_id = d.deployment_id and r.number = d.revision
+         where d.state = 'active' and r.document->'profiles' ? $1 order by d.name",
+        profile
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(doing("looking for who lists a profile"))
+}
+
+async fn event(
+    connection: &mut sqlx::PgConnection,
+    kind: SettingKind,
+    what: &str,
+    name: &str,
+    by: &str,
+) -> Result<(), StoreError> {
+    let failed = doing("writing an event");
+    sqlx::query!(
+        "insert into event (at, kind, principal, detail) values (clock_timestamp(), $1, $2, $3)",
+        format!("{}.{what}", kind.as_str()),
+        by,
+        json!({ kind.as_str(): name })
+    )
+    .execute(&mut *connection)
+    .await
+    .map_err(&failed)?;
+    sqlx::query!("select pg_notify($1, '')", EVENTS).execute(connection).await.map_err(&failed)?;
+    Ok(())
+}
+
+async fn all_to_rule(connection: &mut sqlx::PgConnection) -> Result<(), StoreError> {
+    let failed = doing("letting rules go through all nodes");
+    sqlx::query!("update node set to_rule = true where not to_rule and state not in ('virtual', 'gone')")
+        .execute(&mut *connection)
+        .await
+        .map_err(&failed)?;
+    sqlx::query!("select pg_notify($1, '')", WORK).execute(connection).await.map_err(&failed)?;
+    Ok(())
+}
