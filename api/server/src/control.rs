@@ -10,7 +10,10 @@ pub use engine_core::request::Document;
 use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
-use engine_core::view::{Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood};
+use engine_core::view::{
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed,
+    Refusal, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
+};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 

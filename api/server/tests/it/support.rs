@@ -16,7 +16,10 @@ use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::testing::{Fixture, catalog};
-use engine_core::view::{Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed, Refusal, RefusalKind, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood};
+use engine_core::view::{
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed,
+    Refusal, RefusalKind, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
+};
 use engine_store::testing::Database;
 use serde_json::json;
 use tokio::net::TcpListener;
