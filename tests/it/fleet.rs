@@ -1,6 +1,10 @@
 //! Many deployments at once: none waits for all of another.
 
+use std::time::Duration;
+
+use engine_core::request::Ask;
 use engine_core::view::Health;
+use time::OffsetDateTime;
 
 use crate::support::{CHAIN, World, chain};
 
@@ -24,4 +28,52 @@ async fn a_large_deployment_leaves_places_to_a_small_one() {
     assert!(large.deployment.counts.running <= 4, "{large:#?}");
     world.until_active("large").await;
     engine.stop().await;
+}
+
+/// Of two that want as much as they can get, one of weight 3 has three times the places of one of weight 1, which is not kept from any.
+#[tokio::test(flavor = "multi_thread")]
+async fn places_are_shared_by_weight_and_nobody_has_none() {
+    let world = World::new(&CHAIN).await;
+    let mut config = world.config();
+    config.jobs = 8;
+    let engine = engine_daemon::Engine::start(config).await.expect("an engine");
+    let control = engine.control();
+    let slow = "{script: {base: {delay_ms: 150}, member: {delay_ms: 150}}}";
+    for (name, more) in [("light", ""), ("heavy", "weight: 3\n")] {
+        let text = chain(name, 90, "{}", slow) + more;
+        control.apply(&text, "fleet.yaml", &[], "test").await.expect("applied");
+        control.ask(Ask::Pause, name, None, "test").await.expect("paused");
+    }
+    // Held until all nodes are there, so that both want all they can get.
+    for name in ["light", "heavy"] {
+        world.until(name, |status| status.nodes.iter().all(|node| node.state == "up")).await;
+    }
+    let began = OffsetDateTime::now_utc();
+    for name in ["light", "heavy"] {
+        control.ask(Ask::Resume, name, None, "test").await.expect("resumed");
+    }
+    let too_much = control.plan(&(chain("x", 1, "{}", "{}") + "weight: 1000\n"), "f").await.expect_err("too much");
+    assert_eq!(too_much.code, "wrong-value");
+    let (light, heavy) = (jobs_of(&world, "light").await, jobs_of(&world, "heavy").await);
+    engine.stop().await;
+    // From when both had their fill until the first of them had no more to begin.
+    let over = |jobs: &[(OffsetDateTime, OffsetDateTime)]| jobs.iter().map(|job| job.0).max().expect("a job");
+    let from = began + Duration::from_millis(500);
+    let until = over(&light).min(over(&heavy));
+    let begun =
+        |jobs: &[(OffsetDateTime, OffsetDateTime)]| jobs.iter().filter(|job| job.0 > from && job.0 < until).count();
+    let (light, heavy) = (begun(&light), begun(&heavy));
+    assert!((until - from).as_seconds_f64() > 1.0, "too short to tell");
+    assert!(light > 0 && heavy > 2 * light && heavy < 4 * light, "not by weight: {heavy} jobs beside {light}");
+}
+
+/// When the jobs of a deployment began and ended, once it is active.
+async fn jobs_of(world: &World, name: &str) -> Vec<(OffsetDateTime, OffsetDateTime)> {
+    let status = world.until_active(name).await;
+    let mut all = Vec::new();
+    for role in status.node_roles.iter().filter(|role| role.node != "deployment") {
+        let jobs = engine_store::read::jobs(world.database.pool(), role.id, 10).await.expect("jobs");
+        all.extend(jobs.into_iter().filter_map(|job| Some((job.claimed_at, job.finished_at?))));
+    }
+    all
 }

@@ -25,6 +25,7 @@ fn the_tree_loads_clean() {
         roles,
         [
             "certificate-authority",
+            "dns-key",
             "dns-name",
             "dns-resolver",
             "dns-service",
@@ -199,7 +200,7 @@ fn deployments_are_read_with_all_that_is_wrong() {
             .expect_err("three");
     insta::assert_snapshot!(told(&found), @r"
     f.yaml:1:13: error[wrong-value]: `A` does not have the right form (at /deployment); expected a name of lower case letters, digits and single dashes, at most 27 long
-    f.yaml:3:1: error[unknown-key]: `expires` is not a known key (at /expires); expected one of `about`, `check`, `deployment`, `expires_in`, `imports`, `moved`, `nodes`, `parameters`, `policy`, `profiles`, `set`, `workload`
+    f.yaml:3:1: error[unknown-key]: `expires` is not a known key (at /expires); expected one of `about`, `check`, `deployment`, `expires_in`, `imports`, `moved`, `nodes`, `parameters`, `policy`, `profiles`, `set`, `weight`, `workload`
     f.yaml:5:1: error[missing-key]: `deployment` is missing; expected a name of lower case letters, digits and single dashes, at most 27 long
     ");
 }

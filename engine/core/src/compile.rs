@@ -192,6 +192,7 @@ pub fn compile(input: &CompileInput) -> Result<Compiled, Vec<Diagnostic>> {
         founders: BTreeMap::new(),
         policy,
         policy_by,
+        weight: input.document.weight.unwrap_or(1),
         exports,
         imports: check::imported(input, workload),
         parameters: parameters.kept(input.key, &mut secrets),

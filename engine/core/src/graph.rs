@@ -33,6 +33,15 @@ pub fn is_helper(role: &str) -> bool {
     role.contains(' ')
 }
 
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_one(weight: &u32) -> bool {
+    *weight == 1
+}
+
 /// A deployment, compiled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Graph {
@@ -59,6 +68,9 @@ pub struct Graph {
     /// Who wants what of it besides the deployment itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub policy_by: crate::policy::Wanted,
+    /// Its part of the places for jobs beside those of others.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: u32,
     /// Export name to deployment role and output.
     pub exports: BTreeMap<String, (RoleName, String)>,
     /// What other deployments are to export for it, by name of the import.

@@ -45,6 +45,24 @@ struct Kept {
     /// By which the database tells our turns from those of others.
     turns: Uuid,
     hoods: HashMap<DeploymentId, Hood>,
+    /// What deployments weigh, where it is not 1.
+    weights: HashMap<DeploymentId, usize>,
+}
+
+impl Kept {
+    fn weight(&self, deployment: DeploymentId) -> usize {
+        self.weights.get(&deployment).copied().unwrap_or(1)
+    }
+
+    /// What a deployment weighs by the graph that its turn has.
+    fn weigh(&mut self, deployment: DeploymentId, weight: u32) -> usize {
+        let weight = usize::try_from(weight).unwrap_or(1).max(1);
+        match weight {
+            1 => self.weights.remove(&deployment),
+            more => self.weights.insert(deployment, more),
+        };
+        weight
+    }
 }
 
 /// How the places for jobs are held while a deployment has its turn.
@@ -52,9 +70,9 @@ struct Kept {
 struct Jobs {
     /// Its own, at the beginning of the round, without those that are over.
     own: usize,
-    /// Deployments that come after it.
+    /// What deployments weigh that come after it.
     after: usize,
-    /// Deployments that hold places or may want some.
+    /// What deployments weigh that hold places or may want some.
     sharing: usize,
 }
 
@@ -89,7 +107,7 @@ pub(crate) async fn turns(
 ) {
     let mut hints = shared.hints.subscribe();
     let mut ended: HashMap<DeploymentId, Vec<Ended>> = HashMap::new();
-    let mut kept = Kept { turns: Uuid::now_v7(), hoods: HashMap::new() };
+    let mut kept = Kept { turns: Uuid::now_v7(), hoods: HashMap::new(), weights: HashMap::new() };
     let mut look = Look::new();
     let mut pause = Duration::ZERO;
     loop {
@@ -170,21 +188,29 @@ async fn round(
     todo.sort_unstable();
     todo.dedup();
     let held = runners.by_deployment();
-    let sharing = todo.len() + held.keys().filter(|other| todo.binary_search(other).is_err()).count();
-    let mut order: Vec<(usize, DeploymentId)> = todo
-        .into_iter()
-        .map(|id| (held.get(&id).map_or(0, |held| held.saturating_sub(ended.get(&id).map_or(0, Vec::len))), id))
-        .collect();
-    order.sort_unstable();
+    let others: Vec<DeploymentId> = held.keys().copied().filter(|other| todo.binary_search(other).is_err()).collect();
+    let count = todo.len() + others.len();
+    let sharing: usize = todo.iter().chain(&others).map(|id| kept.weight(*id)).sum();
+    let own = |id: &DeploymentId| held.get(id).map_or(0, |held| held.saturating_sub(ended.get(id).map_or(0, Vec::len)));
+    let mut order: Vec<(usize, usize, DeploymentId)> =
+        todo.into_iter().map(|id| (own(&id), kept.weight(id), id)).collect();
+    order.sort_unstable_by(share::order);
+    let mut after: usize = order.iter().map(|(_, weight, _)| weight).sum();
+    // Of unequal ones also those count that come again in the next round: what they could not take up yet is theirs.
+    let (is_alone, is_equal) = (count == 1, sharing == count);
     let (mut left, mut failure) = (Left::Nothing, None);
-    for (place, (own, deployment)) in order.iter().enumerate() {
-        let jobs = Jobs { own: *own, after: order.len() - place - 1, sharing };
+    for (own, weight, deployment) in &order {
+        after -= weight;
+        let jobs = Jobs { own: *own, after, sharing };
         loop {
             let turned = turn(shared, runners, *deployment, ended, kept, jobs).await;
             look.turned(*deployment, !matches!(turned, Ok(Turned::Rest)));
             match turned {
-                Ok(Turned::More) if sharing == 1 && !hints.has_changed().unwrap_or(true) => continue,
-                Ok(Turned::More) => left = Left::Work,
+                Ok(Turned::More) if is_alone && !hints.has_changed().unwrap_or(true) => continue,
+                Ok(Turned::More) => {
+                    left = Left::Work;
+                    after += if is_equal { 0 } else { *weight };
+                }
                 Ok(Turned::Rest | Turned::Waits) => {}
                 Ok(Turned::Busy) if ended.contains_key(deployment) => left = left.max(Left::Busy),
                 Ok(Turned::Busy) => {}
@@ -219,7 +245,8 @@ async fn turn(
     // What is reported, here or elsewhere, runs no more.
     let over: usize = ended.values().map(Vec::len).sum();
     let free = (shared.jobs + over).saturating_sub(runners.len());
-    let capacity = Places { all: shared.jobs, free, sharing: jobs.sharing }.share(jobs.own, jobs.after);
+    let weight = kept.weigh(deployment, revision.graph.weight);
+    let capacity = Places { all: shared.jobs, free, sharing: jobs.sharing }.share(jobs.own, weight, jobs.after);
     // What comes after what is reported, now or in the next turn, goes first, for that is at hand: nodes are gone through one
     // after the other, and not all of them again and again.
     let room = capacity.saturating_sub(all_reports.len());

@@ -129,6 +129,7 @@ fn smallest(workload: &WorkloadDoc) -> Result<(DeploymentDoc, bool), String> {
         imports: workload.imports.keys().map(|name| (name.clone(), name.clone())).collect(),
         moved: BTreeMap::new(),
         check: None,
+        weight: None,
         expires_in: None,
     };
     Ok((doc, made_up))

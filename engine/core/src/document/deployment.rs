@@ -124,6 +124,9 @@ pub struct DeploymentDoc {
     /// When node roles are checked, and what becomes of drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckPolicy>,
+    /// Its part of the places for jobs beside those of others; 1 when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
     /// Destroyed by itself after this time, such as `2h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,

@@ -337,7 +337,7 @@ fn is_same(current: &Current, document: &Value, graph: &Graph, contents: &BTreeM
 /// But for what is kept of roles that leave.
 fn is_same_graph(committed: &Graph, graph: &Graph) -> bool {
     let Graph { deployment, workload, nodes, roles, order, budgets, members, founders, .. } = graph;
-    let Graph { policy, policy_by, exports, parameters, imports, dropped, .. } = graph;
+    let Graph { policy, policy_by, weight, exports, parameters, imports, dropped, .. } = graph;
     let wanted = |name: &&RoleName| roles.contains_key(*name);
     committed.deployment == *deployment
         && committed.workload == *workload
@@ -349,6 +349,7 @@ fn is_same_graph(committed: &Graph, graph: &Graph) -> bool {
         && committed.founders == *founders
         && committed.policy == *policy
         && committed.policy_by == *policy_by
+        && committed.weight == *weight
         && committed.exports == *exports
         && committed.parameters == *parameters
         && committed.imports == *imports
