@@ -382,6 +382,37 @@ create table job_log (
     primary key (job_id, seq)
 );
 
+-- Where events are sent, and how far each is.
+create table hook (
+    hook_id      uuid primary key,
+    name         text not null constraint hook_name_taken unique,
+    url          text not null,
+    -- Of events, such as node.up or node.*; all if there are none.
+    kinds        text[] not null,
+    -- Names; all if there are none.
+    deployments  text[] not null,
+    -- What signs, sealed.
+    secret       bytea not null,
+    -- Certificates in PEM that are trusted there, in place of those that the machine trusts.
+    ca           text,
+    -- Number of the last event that it has, or does not want.
+    after        bigint not null,
+    delivered    bigint not null default 0,
+    delivered_at timestamptz,
+    -- How often the next one has failed in a row, why, and when it is tried again.
+    failed       integer not null default 0,
+    code         text,
+    message      text,
+    next_try_at  timestamptz,
+    -- Who delivers, and until when nobody else may.
+    engine_id    uuid,
+    leased_until timestamptz,
+    added_by     text not null,
+    added_at     timestamptz not null,
+    constraint hook_leased_has_engine check ((engine_id is null) = (leased_until is null)),
+    constraint hook_failed_has_code check ((failed = 0) = (code is null))
+);
+
 -- Keys that ever sealed anything here, each with a value that only it opens. The keys themselves are not in the database.
 create table seal (
     key_id  text primary key,

@@ -54,3 +54,5 @@ insert into revocation_list values ('00000000-0000-7000-8000-000000000008', 0, '
 insert into bundle values
     ('shop', '1.0.0', 'hash', '{"bundle.yaml": "YnVuZGxlOiBzaG9wCnZlcnNpb246IDEuMC4wCg=="}', 'root', '2026-01-01T10:00:00Z');
 insert into setting values ('rule', 'big', '{"rule": "big", "when": "cpus >= 8", "set": {"size": "big"}}', 'root', '2026-01-01T10:00:00Z');
+insert into hook (hook_id, name, url, kinds, deployments, secret, after, added_by, added_at) values
+    ('00000000-0000-7000-8000-0000000000f0', 'audit', 'https://audit.example/in', '{node.*}', '{}', '\x00', 1, 'root', '2026-01-01T10:00:00Z');

@@ -17,6 +17,7 @@ mod drift;
 mod etcd;
 mod fleet;
 mod growing;
+mod hooks;
 mod hosts;
 mod imports;
 mod lab;

@@ -3,6 +3,7 @@
 mod bundles;
 mod certificates;
 mod dns;
+mod hooks;
 mod local;
 mod nodes;
 mod second_day;
@@ -20,6 +21,7 @@ use engine_catalog::Kind;
 pub(crate) use bundles::BundleCommand;
 pub(crate) use certificates::{CaCommand, CertCommand};
 pub(crate) use dns::DnsCommand;
+pub(crate) use hooks::{HookAdd, HookCommand};
 pub(crate) use local::{DatabaseAt, DatabaseCommand, LabCommand};
 pub(crate) use nodes::{Label, NodeCommand};
 pub(crate) use second_day::{Drift, History, Redeploy};
@@ -338,6 +340,12 @@ pub(crate) enum Command {
         /// What.
         #[command(subcommand)]
         command: BundleCommand,
+    },
+    /// Web hooks: events that are sent to others.
+    Hook {
+        /// What.
+        #[command(subcommand)]
+        command: HookCommand,
     },
     /// Profiles: named sets of values that deployments can list, or that hold for all.
     Profile {

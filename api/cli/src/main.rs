@@ -16,6 +16,7 @@ mod dry_run;
 mod explain;
 mod follow;
 mod history;
+mod hooks;
 mod local;
 mod moves;
 mod nodes;
@@ -131,6 +132,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Node { command: NodeCommand::Remove { name, force } } => nodes::remove(context, &name, force).await,
         Command::Dns { command } => dns::dns(context, command).await,
         Command::Bundle { command } => bundles::bundle(context, command).await,
+        Command::Hook { command } => hooks::hook(context, command).await,
         Command::Profile { command } => settings::setting(context, SettingKind::Profile, command).await,
         Command::Policy { command } => settings::setting(context, SettingKind::Policy, command).await,
         Command::Rule { command } => settings::rule(context, command).await,

@@ -10,9 +10,9 @@ use engine_core::request::{
 };
 use engine_core::view::{
     Applied, AuthorityView, BundleDiff, BundleFiles, BundleView, BundlesRequest, CertificateView, DeploymentDetail,
-    DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, JobView, LabelRequest, LogLine, Moved,
-    NodeRoleView, NodeView, Pushed, RecordView, Resealed, ResidueView, RevisionView, RuleTest, RuleTestRequest,
-    SecretView, SettingView, Settled, StatusView, Stood, WhyView, ZoneView,
+    DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, HookAdded, HookRequest, HookTest, HookView,
+    JobView, LabelRequest, LogLine, Moved, NodeRoleView, NodeView, Pushed, RecordView, Resealed, ResidueView,
+    RevisionView, RuleTest, RuleTestRequest, SecretView, SettingView, Settled, StatusView, Stood, WhyView, ZoneView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -322,6 +322,29 @@ impl Client {
     /// Against the catalog as it is, if no bundles are sent.
     pub async fn diff_bundles(&self, bundles: Vec<BundleFiles>) -> Result<BundleDiff, ClientError> {
         self.http.post(at!("bundle-diffs"), &BundlesRequest { bundles }).await
+    }
+
+    /// By name.
+    pub async fn hooks(&self) -> Result<Vec<HookView>, ClientError> {
+        Ok(self.http.get::<Page<HookView>>(at!("hooks")).await?.items)
+    }
+
+    /// The answer has the secret, which is not told again.
+    pub async fn add_hook(&self, hook: &HookRequest) -> Result<HookAdded, ClientError> {
+        self.http.post(at!("hooks"), hook).await
+    }
+
+    pub async fn remove_hook(&self, name: &str) -> Result<(), ClientError> {
+        self.http.delete(at!("hooks", name)).await
+    }
+
+    pub async fn test_hook(&self, name: &str) -> Result<HookTest, ClientError> {
+        self.http.post(at!("hooks", name, "tests"), &json!({})).await
+    }
+
+    /// The number of the event that is passed over.
+    pub async fn skip_hook(&self, name: &str) -> Result<i64, ClientError> {
+        self.http.post(at!("hooks", name, "skips"), &json!({})).await
     }
 
     /// By name.

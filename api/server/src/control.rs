@@ -11,8 +11,9 @@ use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed,
-    Refusal, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest,
+    HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView,
+    Settled, Stood,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -32,6 +33,16 @@ pub trait Control: Send + Sync + 'static {
     async fn remove_bundle(&self, name: &str, by: &str) -> Result<Pushed, Refusal>;
     /// What pushing bundles would change, and which deployments are committed with other contents.
     async fn diff_bundles(&self, what: &BundlesRequest) -> Result<BundleDiff, Refusal>;
+    /// Web hooks, by name.
+    async fn hooks(&self) -> Result<Vec<HookView>, Refusal>;
+    /// Lets events be sent somewhere.
+    async fn add_hook(&self, what: &HookRequest, by: &str) -> Result<HookAdded, Refusal>;
+    /// Sends no more to a hook.
+    async fn remove_hook(&self, name: &str, by: &str) -> Result<(), Refusal>;
+    /// Sends something to a hook to try it.
+    async fn test_hook(&self, name: &str, by: &str) -> Result<HookTest, Refusal>;
+    /// Goes past the event that a hook fails to take.
+    async fn skip_hook(&self, name: &str) -> Result<i64, Refusal>;
     /// Profiles, policies or rules, by name.
     async fn settings(&self, kind: SettingKind) -> Result<Vec<SettingView>, Refusal>;
     /// Sets the profiles, policies and rules of a file, all of them or none.

@@ -9,6 +9,7 @@ mod documents;
 mod drift;
 mod events;
 mod exec;
+mod hooks;
 mod metrics;
 mod moves;
 mod node_roles;
@@ -93,6 +94,10 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(bundles::list, bundles::push))
         .routes(routes!(bundles::remove))
         .routes(routes!(bundles::diff))
+        .routes(routes!(hooks::list, hooks::add))
+        .routes(routes!(hooks::remove))
+        .routes(routes!(hooks::test))
+        .routes(routes!(hooks::skip))
         .routes(routes!(settings::set))
         .routes(routes!(settings::list))
         .routes(routes!(settings::remove))

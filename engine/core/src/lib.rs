@@ -13,6 +13,7 @@ pub mod draw;
 pub mod driver;
 pub mod effect;
 pub mod graph;
+pub mod hook;
 pub mod id;
 pub mod identity;
 pub mod output;

@@ -4,6 +4,7 @@
 mod bundle;
 mod certificate;
 mod dns;
+mod hook;
 mod secret;
 mod setting;
 mod why;
@@ -15,6 +16,7 @@ use time::OffsetDateTime;
 pub use self::bundle::{Behind, BundleDiff, BundleFiles, BundleView, BundlesRequest, Pushed};
 pub use self::certificate::{AuthorityView, CertificateView, CertificatesView, RotationView, Stage};
 pub use self::dns::{RecordView, ZoneView};
+pub use self::hook::{HookAdded, HookRequest, HookTest, HookView};
 pub use self::secret::{Resealed, SecretReader, SecretView};
 pub use self::setting::{LabelRequest, LabelView, RuleTest, RuleTestRequest, SettingView, Settled};
 pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};

@@ -5,6 +5,7 @@ mod certificates;
 mod drift;
 mod dry_run;
 mod exec;
+mod hooks;
 mod imports;
 mod narrow;
 mod planning;

@@ -13,6 +13,7 @@ pub mod equipment;
 mod expiry;
 mod gather;
 mod hints;
+mod hooks;
 mod imports;
 mod lease;
 mod nodes;
@@ -71,6 +72,7 @@ impl Engine {
         loops.spawn(nodes::work(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(put_away::watch(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(drift::watch(Control::new(Arc::clone(&shared)), runners, stop.clone()));
+        loops.spawn(hooks::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(rules::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(again::watch(Arc::clone(&shared), stop.clone()));

@@ -10,6 +10,7 @@ pub mod dns;
 pub mod drift;
 pub mod embedded;
 pub mod engines;
+pub mod hooks;
 pub mod imports;
 pub mod jobs;
 pub mod measure;

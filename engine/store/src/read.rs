@@ -33,7 +33,7 @@ pub use deployments::{deployment, deployments};
 pub use dns::{records, zones};
 pub use drift::drift;
 pub use engines::engines;
-pub use events::{events, head, latest_events};
+pub use events::{events, head, latest_events, outbox};
 pub use figures::{AuthorityFigures, Figures, HeldFigures, Waiting, figures, held};
 pub use graph::graph;
 pub use history::revisions;

@@ -11,8 +11,9 @@ use engine_core::request::{
     AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed,
-    Refusal, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest,
+    HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView,
+    Settled, Stood,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -44,6 +45,26 @@ impl Control for Bridge {
 
     async fn diff_bundles(&self, what: &BundlesRequest) -> Result<BundleDiff, Refusal> {
         self.0.diff_bundles(&what.bundles).await
+    }
+
+    async fn hooks(&self) -> Result<Vec<HookView>, Refusal> {
+        self.0.hooks().await
+    }
+
+    async fn add_hook(&self, what: &HookRequest, by: &str) -> Result<HookAdded, Refusal> {
+        self.0.add_hook(what, by).await
+    }
+
+    async fn remove_hook(&self, name: &str, by: &str) -> Result<(), Refusal> {
+        self.0.remove_hook(name, by).await
+    }
+
+    async fn test_hook(&self, name: &str, by: &str) -> Result<HookTest, Refusal> {
+        self.0.test_hook(name, by).await
+    }
+
+    async fn skip_hook(&self, name: &str) -> Result<i64, Refusal> {
+        self.0.skip_hook(name).await
     }
 
     async fn settings(&self, kind: SettingKind) -> Result<Vec<SettingView>, Refusal> {

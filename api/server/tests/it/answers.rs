@@ -7,7 +7,7 @@ use engine_core::request::{
     Ask, CertificateUsage, CheckRequest, ExecRequest, NodeKey, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::state::State;
-use engine_core::view::{BundleFiles, ExecEvent, Health, LabelRequest};
+use engine_core::view::{BundleFiles, ExecEvent, Health, HookRequest, LabelRequest};
 
 use crate::support::start;
 
@@ -217,6 +217,12 @@ async fn what_is_asked_of_all_reaches_the_engine() {
     client.test_rules(Some(document)).await.unwrap();
     let set = serde_json::Map::from_iter([("rack".to_owned(), serde_json::json!(7))]);
     client.label_node("g-1", &LabelRequest { set, remove: vec!["pool".to_owned()] }).await.unwrap();
+    client.hooks().await.unwrap();
+    let hook = HookRequest { name: "chat".to_owned(), url: "https://chat/in".to_owned(), ..HookRequest::default() };
+    assert_eq!(client.add_hook(&hook).await.unwrap_err().code(), "duplicate-hook");
+    assert_eq!(client.test_hook("chat").await.unwrap().status, Some(200));
+    assert_eq!(client.skip_hook("chat").await.unwrap(), 7);
+    client.remove_hook("chat").await.unwrap();
     let asked = [
         "bundles",
         "push ./shop by ann",
@@ -228,6 +234,11 @@ async fn what_is_asked_of_all_reaches_the_engine() {
         "test rules of nothing",
         "test rules of p.yaml",
         "label g-1 {\"rack\":7} [\"pool\"] by ann",
+        "hooks",
+        "add hook chat to https://chat/in by ann",
+        "test hook chat by ann",
+        "skip hook chat",
+        "remove hook chat by ann",
     ];
     assert_eq!(recorder.taken(), asked);
     running.stop().await.unwrap();

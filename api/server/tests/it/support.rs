@@ -17,8 +17,9 @@ use engine_core::request::{
 };
 use engine_core::testing::{Fixture, catalog};
 use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, LabelRequest, Moved, Pushed,
-    Refusal, RefusalKind, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
+    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest,
+    HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, RefusalKind, Resealed, RuleTest, RuleTestRequest,
+    SettingView, Settled, Stood,
 };
 use engine_store::testing::Database;
 use serde_json::json;
@@ -114,6 +115,31 @@ impl Control for Recorder {
     async fn diff_bundles(&self, what: &BundlesRequest) -> Result<BundleDiff, Refusal> {
         self.record(format!("diff {} bundles", what.bundles.len()));
         Ok(BundleDiff { up_to_date: 1, ..BundleDiff::default() })
+    }
+
+    async fn hooks(&self) -> Result<Vec<HookView>, Refusal> {
+        self.record("hooks".to_owned());
+        Ok(Vec::new())
+    }
+
+    async fn add_hook(&self, what: &HookRequest, by: &str) -> Result<HookAdded, Refusal> {
+        self.record(format!("add hook {} to {} by {by}", what.name, what.url));
+        Err(Refusal::new(RefusalKind::Conflict, "duplicate-hook", format!("there is a hook {}", what.name)))
+    }
+
+    async fn remove_hook(&self, name: &str, by: &str) -> Result<(), Refusal> {
+        self.record(format!("remove hook {name} by {by}"));
+        Ok(())
+    }
+
+    async fn test_hook(&self, name: &str, by: &str) -> Result<HookTest, Refusal> {
+        self.record(format!("test hook {name} by {by}"));
+        Ok(HookTest { status: Some(200), millis: 3, code: None, message: None })
+    }
+
+    async fn skip_hook(&self, name: &str) -> Result<i64, Refusal> {
+        self.record(format!("skip hook {name}"));
+        Ok(7)
     }
 
     async fn settings(&self, kind: SettingKind) -> Result<Vec<SettingView>, Refusal> {

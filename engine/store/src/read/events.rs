@@ -3,7 +3,7 @@
 //! The order is that of transactions, and numbers within them. Only what is older than every transaction still running
 //! is read: whatever commits later comes later in this order.
 
-use engine_core::graph::VIRTUAL;
+use engine_core::graph::{VIRTUAL, is_helper};
 use engine_core::id::JobId;
 use engine_core::view::EventView;
 use serde_json::Value;
@@ -101,6 +101,31 @@ pub async fn events(
         }
     };
     Ok(rows.map_err(doing)?.into_iter().map(Row::view).collect())
+}
+
+/// What comes after the event with the number `after`, in order, with its number; nothing is shown of events of helpers.
+pub async fn outbox(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<(i64, Option<EventView>)>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select e.seq as "seq!", e.at as "at!", e.kind as "kind!", d.name as "deployment?", v.role as "role?", e.job_id as job,
+                  e.principal as "principal!", e.detail as "detail!", case when n.state = 'virtual' then $1 else n.name end as node
+           from (select * from event
+                 where (tx, seq) > (coalesce((select tx from event where seq <= $2 order by seq desc limit 1), '0'), $2)
+                       and tx < pg_snapshot_xmin(pg_current_snapshot())
+                 order by tx, seq limit $3) e
+           left join deployment d on d.deployment_id = e.deployment_id
+           left join vertex v on v.vertex_id = e.vertex_id
+           left join node n on n.node_id = coalesce(e.node_id, v.node_id)
+           order by e.tx, e.seq"#,
+        VIRTUAL,
+        after,
+        limited(limit)
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(failed("reading events"))?;
+    let shown = |row: Row| (row.seq, (!row.role.as_deref().is_some_and(is_helper)).then(|| row.view()));
+    Ok(rows.into_iter().map(shown).collect())
 }
 
 /// The newest events, oldest first; of all deployments, or of the one of this name.

@@ -23,6 +23,8 @@ pub async fn reseal(pool: &PgPool, sealer: &Sealer) -> Result<Resealed, StoreErr
                union all
                (select 'digest_key', 'one', 'key', key from digest_key where substring(key from 2 for 8) <> $1)
                union all
+               (select 'hook', hook_id::text, 'secret', secret from hook where substring(secret from 2 for 8) <> $1 limit $2)
+               union all
                (select 'secret', digest, 'value', value from secret where substring(value from 2 for 8) <> $1 limit $2)"#,
             newest.as_slice(),
             ROWS
@@ -43,6 +45,16 @@ pub async fn reseal(pool: &PgPool, sealer: &Sealer) -> Result<Resealed, StoreErr
                 "authority" => {
                     sqlx::query!(
                         "update authority set key = $2 where authority_id::text = $1 and key = $3",
+                        row.row,
+                        sealed.bytes(),
+                        before.bytes()
+                    )
+                    .execute(&mut *tx)
+                    .await
+                }
+                "hook" => {
+                    sqlx::query!(
+                        "update hook set secret = $2 where hook_id::text = $1 and secret = $3",
                         row.row,
                         sealed.bytes(),
                         before.bytes()
