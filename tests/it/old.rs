@@ -24,6 +24,7 @@ async fn fleet(target: &Target, folder: &std::path::Path, number: u32) -> f64 {
         jobs: 1000,
         grow: 0,
         dns: None,
+        workload: None,
     };
     let below = folder.join(&fleet.name);
     std::fs::create_dir(&below).expect("a folder");

@@ -88,6 +88,7 @@ impl ServeError {
         match self {
             Self::Bundle(one) => std::slice::from_ref(one),
             Self::Engine(engine_daemon::ConfigError::Bundles(refusal)) => &refusal.diagnostics,
+            Self::Simulate(engine_daemon::simulate::SimulateError::Refused(refusal)) => &refusal.diagnostics,
             _ => &[],
         }
     }

@@ -2,15 +2,19 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use engine_daemon::simulate::{self, Fleet, Growth, Report};
+use engine_catalog::Folder;
+use engine_core::diagnostic::Diagnostic;
+use engine_daemon::simulate::{self, Fleet, Growth, Report, Workload};
 use engine_store::connect::{self, Target};
 use engine_store::embedded::{Embedded, EmbeddedConfig};
+use serde_json::Value;
 
 use crate::args::{Output, Simulate};
-use crate::output::{CliError, print, structured};
+use crate::output::{CliError, document, print, structured};
 use crate::serve::{ServeError, told_to_stop};
 
 /// Postgres has to come up within this time.
@@ -28,6 +32,7 @@ pub(crate) fn run(args: &Simulate, output: Output) -> Result<ExitCode, CliError>
         jobs: usize::try_from(args.jobs).unwrap_or(usize::MAX),
         grow: args.grow,
         dns: args.dns,
+        workload: workload(args)?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
@@ -42,6 +47,33 @@ pub(crate) fn run(args: &Simulate, output: Output) -> Result<ExitCode, CliError>
         _ => print(&text(&report))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The workload that is simulated, if one is.
+fn workload(args: &Simulate) -> Result<Option<Workload>, CliError> {
+    let Some(name) = &args.workload else { return Ok(None) };
+    let mut found = Workload { name: name.clone(), group: args.group.clone(), ..Workload::default() };
+    for path in &args.bundle {
+        let read = Folder::read(path);
+        found.bundles.push(read.map_err(|one| CliError::Documents { file: path.clone(), found: vec![*one] })?);
+    }
+    let yaml = |text: &str, file: &Path| -> Result<Value, CliError> {
+        let wrong = |error: serde_saphyr::Error| {
+            let one = Diagnostic::error("invalid-yaml", "", error.to_string()).in_file(file.display().to_string());
+            CliError::Documents { file: file.to_owned(), found: vec![one] }
+        };
+        serde_saphyr::from_str(text).map_err(wrong)
+    };
+    for one in &args.parameters {
+        let (name, value) = one.split_once('=').unwrap_or((one, "true"));
+        found.parameters.insert(name.to_owned(), yaml(value, Path::new("--parameter"))?);
+    }
+    if let Some(file) = &args.outputs {
+        for (role, outputs) in yaml(&document(file)?.text, file)?.as_object().into_iter().flatten() {
+            found.outputs.insert(role.clone(), outputs.as_object().cloned().unwrap_or_default());
+        }
+    }
+    Ok(Some(found))
 }
 
 async fn simulated(args: &Simulate, fleet: &Fleet) -> Result<Report, ServeError> {

@@ -62,6 +62,14 @@ fn a_node_more_costs_what_it_costs_however_large_the_fleet_is() {
 }
 
 #[test]
+fn a_workload_of_the_catalog_converges_with_what_is_made_up_for_it() {
+    let report = simulate("--workload etcd-cluster --group members --nodes 5 --latency 2 --fail 20");
+    assert_eq!(report["nodes"], 5);
+    let number = |name: &str| report[name].as_i64().unwrap_or_default();
+    assert!(number("node_roles") > 5 * 10 && number("failed") > 0, "{report:#}");
+}
+
+#[test]
 fn what_can_not_be_simulated_is_refused() {
     let refused = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_plinth")).arg("simulate").args(args).output().expect("runs");
@@ -69,6 +77,11 @@ fn what_can_not_be_simulated_is_refused() {
     };
     assert_eq!(refused(&["--nodes", "0"]).0, Some(2));
     assert_eq!(refused(&["--fail", "101"]).0, Some(2));
+    assert_eq!(refused(&["--group", "members"]).0, Some(2), "of no workload");
+    let (code, said) = refused(&["--workload", "nobody"]);
+    assert!(code == Some(1) && said.contains("[simulation-group]"), "{said}");
+    let (code, said) = refused(&["--workload", "etcd-cluster", "--group", "members", "--nodes", "4"]);
+    assert!(code == Some(1) && said.contains("[even-count]"), "{said}");
     let (code, said) = refused(&["--below", "/no/such/folder"]);
     assert!(code == Some(1) && said.contains("[data-folder]"), "{said}");
 }

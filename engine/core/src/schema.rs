@@ -3,6 +3,7 @@
 //! Nothing is ever fetched: a `$ref` that is not inside the schema is an error. Formats are checked, patterns run in
 //! linear time. [`fit`] says whether everything that one schema admits is admitted by another.
 
+mod example;
 mod fit;
 mod path;
 mod problem;
@@ -91,10 +92,9 @@ pub fn check(schema: &Value) -> Result<(), SchemaError> {
     compile(schema).map(drop)
 }
 
-/// Some value that a schema admits, if one is found: the default where it has one, else something plain.
+/// Some value that a schema admits, if one is found: its default or one of its examples where it has some, else something plain.
 pub fn example(schema: &Value) -> Option<Value> {
-    let admits = compile(schema).ok()?;
-    witness::samples(schema, 4).into_iter().find(|value| admits.is_valid(value))
+    example::find(schema)
 }
 
 /// The schema of what `each` gathers: an array of at least so many elements.

@@ -78,6 +78,17 @@ pub(crate) struct Draft {
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
+/// Is all of this in the catalog already, as it is?
+pub(crate) async fn are_there(pool: &PgPool, pushed: &[Folder]) -> Result<bool, StoreError> {
+    let (_, stored) = bundles::all(pool).await?;
+    let is_there = |folder: &Folder| {
+        let name = folder.manifest().map(|manifest| manifest.bundle);
+        let hash = hash(&folder.packed());
+        stored.iter().any(|one| Some(&one.name) == name.as_ref() && one.hash == hash)
+    };
+    Ok(pushed.iter().all(is_there))
+}
+
 impl Draft {
     /// What the catalog would be with these bundles in place of those of their names, and without the removed ones.
     pub(crate) async fn new(pool: &PgPool, pushed: &[Folder], removed: &[String]) -> Result<Self, StoreError> {

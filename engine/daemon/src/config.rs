@@ -1,10 +1,12 @@
 //! What an engine is told at its start.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use engine_catalog::Folder;
+use engine_core::document::Object;
 use engine_core::view::Refusal;
 use engine_dns::DnsError;
 use engine_provider::Providers;
@@ -33,6 +35,8 @@ pub struct Config {
     pub seal_key: KeyFile,
     /// Nothing is ever sealed, as in simulations: there is no key, and the database hears of none.
     pub seals_nothing: bool,
+    /// What all jobs come to, as in simulations of workloads: nothing is really done, on nodes or by drivers.
+    pub made_up: Option<MadeUp>,
     /// Jobs at once.
     pub jobs: usize,
     /// Without a sign of life for so long, the engine counts as dead.
@@ -54,6 +58,7 @@ impl Config {
             agent,
             seal_key: KeyFile { path: data.join("seal.key"), make: true },
             seals_nothing: false,
+            made_up: None,
             data,
             jobs: 500,
             lease: Duration::from_secs(15),
@@ -61,6 +66,19 @@ impl Config {
             dns: Vec::new(),
         }
     }
+}
+
+/// What jobs come to where nothing is really done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MadeUp {
+    /// Each takes so long.
+    pub latency: Duration,
+    /// Of a hundred roles so many fail at their first attempt everywhere; which ones follows from the seed.
+    pub fail: u8,
+    /// See `fail`.
+    pub seed: u64,
+    /// What roles find out, by role and output. Of what is not said, an example by the schema of the output.
+    pub outputs: BTreeMap<String, Object>,
 }
 
 /// Why an engine does not start.

@@ -26,7 +26,7 @@ mod shared;
 mod signing;
 pub mod simulate;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, MadeUp};
 pub use control::Control;
 pub use engine_provider::ProviderError;
 pub use engine_remote::AgentBinary;

@@ -275,6 +275,9 @@ impl Runners {
         if role.doc.is_noop() && role.doc.remove.is_none() && role.doc.remove_only.is_none() {
             return Ok(Ran::Over(succeeded()));
         }
+        if let Some(made_up) = &shared.made_up {
+            return Ok(Box::pin(simulated::made_up(made_up, job, &role, mode, cancel)).await);
+        }
         if role.doc.driver.is_some() {
             return Box::pin(driver::run(shared, job, &role, inputs, mode, cancel)).await;
         }

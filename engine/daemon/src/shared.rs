@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::bundles::Bundles;
 use crate::dns::{Memory, Names, NetworkChange};
 use crate::signing::Signing;
-use crate::{Config, ConfigError};
+use crate::{Config, ConfigError, MadeUp};
 
 /// Roles that are kept at hand.
 const ROLES_KEPT: usize = 256;
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// What tokens of secrets are made with.
     pub(crate) digest_key: DigestKey,
     pub(crate) data: PathBuf,
+    /// Nothing is really done: jobs come to this.
+    pub(crate) made_up: Option<MadeUp>,
     pub(crate) jobs: usize,
     pub(crate) lease: Duration,
     pub(crate) poll: Duration,
@@ -111,6 +113,7 @@ impl Shared {
             sealer,
             digest_key,
             data: config.data,
+            made_up: config.made_up,
             jobs: config.jobs,
             lease: config.lease,
             poll: config.poll,

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine_catalog::Folder;
+use engine_core::document::Object;
 use engine_core::request::Ask;
-use engine_core::view::{Health, Refusal};
+use engine_core::view::{Applied, Health, Refusal};
 use engine_provider::simulated::Simulated;
 use engine_remote::AgentBinary;
 use engine_store::connect::{self, Target};
@@ -22,7 +23,7 @@ use engine_store::{PgPool, StoreError, measure, migrate, read};
 use futures::StreamExt as _;
 use tokio::time::sleep;
 
-use crate::{Config, ConfigError, Control, Engine};
+use crate::{Config, ConfigError, Control, Engine, MadeUp};
 
 /// Connections of the engine.
 const POOL: u32 = 16;
@@ -58,14 +59,26 @@ pub struct Fleet {
     pub grow: u32,
     /// Every node has a name besides, and questions for it are answered here.
     pub dns: Option<SocketAddr>,
+    /// A workload of the catalog in place of layers.
+    pub workload: Option<Workload>,
+}
+
+/// A workload that is simulated.
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Bundles beside the built-in one.
+    pub bundles: Vec<Folder>,
+    /// The group that has the nodes; the others have as many as they have by default. Its only one if missing.
+    pub group: Option<String>,
+    /// Its parameters.
+    pub parameters: Object,
+    /// What roles find out, by role and output, where examples by their schemas will not do.
+    pub outputs: BTreeMap<String, Object>,
 }
 
 impl Fleet {
-    /// Node roles of each node.
-    fn roles(&self) -> u64 {
-        u64::from(self.layers) + u64::from(self.dns.is_some())
-    }
-
     /// Name of the deployment of this number, from 1.
     fn deployment(&self, number: u32) -> String {
         if self.deployments == 1 { self.name.clone() } else { format!("{}-{number}", self.name) }
@@ -149,6 +162,19 @@ pub enum SimulateError {
     /// Files of the bundle.
     #[error("writing the bundle of the simulation")]
     Bundle(#[source] std::io::Error),
+    /// A workload has several groups, or not this one.
+    #[error("{0}")]
+    Group(String),
+    /// What is made up does not do.
+    #[error("{node_role} failed: {code}: {message}")]
+    Failed {
+        /// Which.
+        node_role: String,
+        /// Its code.
+        code: String,
+        /// Why.
+        message: String,
+    },
     /// Nothing moves, and it is not active.
     #[error("the fleet came to rest and is {0}")]
     Stuck(&'static str),
@@ -168,6 +194,8 @@ impl SimulateError {
             Self::Engine(error) => error.code(),
             Self::Refused(_) => "simulation-refused",
             Self::Bundle(_) => "cannot-write",
+            Self::Group(_) => "simulation-group",
+            Self::Failed { .. } => "simulation-failed",
             Self::Stuck(_) => "simulation-stuck",
         }
     }
@@ -187,14 +215,14 @@ pub async fn run(
     let look = connect::connect(target, 1).await?;
     let taken = u32::try_from(measure::nodes_ever(&look).await?).unwrap_or(0);
     look.close().await;
-    let bundle = fleet::bundle(folder, fleet)?;
+    let made = fleet::made(folder, fleet)?;
     // Fleets of earlier simulations may be there.
-    let world = World { target, folder, fleet, bundle, machines: Arc::new(Simulated::beside(taken)) };
+    let world = World { target, folder, fleet, made, machines: Arc::new(Simulated::beside(taken)) };
     let (pool, engine) = world.engine().await?;
     let control = engine.control();
     let times = match fleet.deployments {
-        1 => held(&pool, &control, fleet, &mut tell).await?,
-        _ => at_once(&pool, &control, fleet, &mut tell).await?,
+        1 => held(&pool, &control, &world, &mut tell).await?,
+        _ => at_once(&pool, &control, &world, &mut tell).await?,
     };
     let began = Instant::now();
     control.apply(&world.document(1, fleet.nodes), WHO, &[], WHO).await?;
@@ -211,7 +239,7 @@ pub async fn run(
         0 => None,
         more => Some(grow(&world, more, &mut tell).await?),
     };
-    let node_roles = u64::from(fleet.deployments) * u64::from(fleet.nodes) * fleet.roles();
+    let node_roles = times.node_roles;
     #[allow(clippy::cast_precision_loss, reason = "counts of a simulation are small")]
     let [transitions, flushes, bytes, pages, ran] =
         [since.transitions as f64, since.flushes as f64, since.bytes as f64, since.pages as f64, node_roles as f64];
@@ -241,7 +269,7 @@ struct World<'a> {
     target: &'a Target,
     folder: &'a Path,
     fleet: &'a Fleet,
-    bundle: Folder,
+    made: fleet::Made,
     /// The machines are one world, however many engines there are.
     machines: Arc<Simulated>,
 }
@@ -251,16 +279,22 @@ impl World<'_> {
         let pool = connect::connect(self.target, POOL).await?;
         let agent = AgentBinary::new(std::env::consts::ARCH, &b"none"[..]);
         let folder = self.folder.join("engine");
-        let mut config = Config::new(pool.clone(), self.target.clone(), vec![self.bundle.clone()], agent, folder);
+        let mut config = Config::new(pool.clone(), self.target.clone(), self.made.bundles.clone(), agent, folder);
         config.providers.insert("simulated".to_owned(), Arc::clone(&self.machines) as _);
         config.jobs = self.fleet.jobs;
         config.seals_nothing = true;
+        config.made_up = self.fleet.workload.as_ref().map(|workload| MadeUp {
+            latency: self.fleet.latency,
+            fail: self.fleet.fail,
+            seed: self.fleet.seed,
+            outputs: workload.outputs.clone(),
+        });
         config.dns.extend(self.fleet.dns);
         Ok((pool, Engine::start(config).await?))
     }
 
     fn document(&self, number: u32, nodes: u32) -> String {
-        fleet::document(self.fleet, &self.fleet.deployment(number), nodes)
+        self.made.document(self.fleet, &self.fleet.deployment(number), nodes)
     }
 }
 
@@ -271,17 +305,23 @@ struct Times {
     nodes_up: f64,
     converge: f64,
     commit_to_active: Option<[f64; 4]>,
+    node_roles: u64,
+}
+
+/// Node roles that commits create.
+fn created(applied: &[Applied]) -> u64 {
+    applied.iter().map(|one| u64::try_from(one.plan.totals.create).unwrap_or(u64::MAX)).sum()
 }
 
 /// One deployment, held until all its nodes are up and then let go.
 async fn held(
     pool: &PgPool,
     control: &Control,
-    fleet: &Fleet,
+    world: &World<'_>,
     tell: &mut impl FnMut(&str),
 ) -> Result<Times, SimulateError> {
-    let began = Instant::now();
-    control.apply(&fleet::document(fleet, &fleet.name, fleet.nodes), WHO, &[], WHO).await?;
+    let (fleet, began) = (world.fleet, Instant::now());
+    let applied = control.apply(&world.document(1, fleet.nodes), WHO, &[], WHO).await?;
     let commit = began.elapsed().as_secs_f64();
     control.ask(Ask::Pause, &fleet.name, None, WHO).await?;
     tell(&format!("committed in {commit:.2} s"));
@@ -290,7 +330,7 @@ async fn held(
         if failed > 0 {
             return Err(SimulateError::Stuck("short of nodes, for some have failed"));
         }
-        if up >= i64::from(fleet.nodes) {
+        if up >= i64::from(fleet.nodes + world.made.others) {
             break;
         }
         sleep(LOOK).await;
@@ -301,24 +341,32 @@ async fn held(
     let began = Instant::now();
     control.ask(Ask::Resume, &fleet.name, None, WHO).await?;
     until_active(pool, control, &fleet.name, tell).await?;
-    Ok(Times { mark, commit, nodes_up, converge: began.elapsed().as_secs_f64(), commit_to_active: None })
+    Ok(Times {
+        mark,
+        commit,
+        nodes_up,
+        converge: began.elapsed().as_secs_f64(),
+        commit_to_active: None,
+        node_roles: created(&applied),
+    })
 }
 
 /// Many deployments, committed one after the other as fast as that goes, each with nodes of its own.
 async fn at_once(
     pool: &PgPool,
     control: &Control,
-    fleet: &Fleet,
+    world: &World<'_>,
     tell: &mut impl FnMut(&str),
 ) -> Result<Times, SimulateError> {
     let mark = measure::mark(pool).await?;
-    let began = Instant::now();
+    let (fleet, began) = (world.fleet, Instant::now());
     let all = (1..=fleet.deployments).map(|number| async move {
-        let text = fleet::document(fleet, &fleet.deployment(number), fleet.nodes);
+        let text = world.document(number, fleet.nodes);
         control.apply(&text, WHO, &[], WHO).await
     });
     let done: Vec<_> = futures::stream::iter(all).buffer_unordered(COMMITS).collect().await;
-    done.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let done = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let node_roles = done.iter().map(|applied| created(applied)).sum();
     let commit = began.elapsed().as_secs_f64();
     tell(&format!("{} deployments committed in {commit:.2} s", fleet.deployments));
     for number in 1..=fleet.deployments {
@@ -326,7 +374,7 @@ async fn at_once(
     }
     let converge = began.elapsed().as_secs_f64();
     let spread = measure::commit_to_active(pool).await?;
-    Ok(Times { mark, commit, nodes_up: 0.0, converge, commit_to_active: Some(spread) })
+    Ok(Times { mark, commit, nodes_up: 0.0, converge, commit_to_active: Some(spread), node_roles })
 }
 
 /// Nodes are added to a fleet that is at rest, by an engine that knows nothing of it yet.
@@ -367,6 +415,19 @@ async fn grow(world: &World<'_>, more: u32, tell: &mut impl FnMut(&str)) -> Resu
     Ok(Growth { nodes: more, created, plan, commit, converge, rows_read, rows_written, tables })
 }
 
+/// What failed otherwise than it was to is not asked for again.
+async fn hopeless(pool: &PgPool, name: &str) -> Result<(), SimulateError> {
+    let Some(status) = read::status(pool, name).await? else { return Ok(()) };
+    let failed =
+        status.node_roles.into_iter().find(|role| role.code.as_deref().is_some_and(|code| code != "step-failed"));
+    let Some(role) = failed else { return Ok(()) };
+    Err(SimulateError::Failed {
+        node_role: format!("{}/{}", role.node, role.role),
+        code: role.code.unwrap_or_default(),
+        message: role.message.unwrap_or_default(),
+    })
+}
+
 async fn until_active(
     pool: &PgPool,
     control: &Control,
@@ -387,6 +448,7 @@ async fn until_active(
             match seen.deployment.health {
                 Health::Active => return Ok(()),
                 Health::Failed if counts.ready + counts.running == 0 => {
+                    hopeless(pool, name).await?;
                     control.ask(Ask::Retry, name, None, WHO).await?;
                 }
                 _ => {}

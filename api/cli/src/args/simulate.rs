@@ -20,6 +20,22 @@ pub(crate) struct Simulate {
     /// Roles on each node, each needs the one before it.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(crate) layers: u32,
+    /// A workload of the catalog in place of layers. Nothing is really done: what its roles find out is an example by the schema of each
+    /// output (`default` and `examples` first), or what `--outputs` says.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["layers", "dns"])]
+    pub(crate) workload: Option<String>,
+    /// Bundles beside the built-in one, for `--workload`.
+    #[arg(long, num_args = 1.., value_name = "PATH", requires = "workload")]
+    pub(crate) bundle: Vec<PathBuf>,
+    /// The group of the workload that has the nodes; others have as many as they have by default. Its only one if missing.
+    #[arg(long, requires = "workload")]
+    pub(crate) group: Option<String>,
+    /// A parameter of the workload, its value in YAML.
+    #[arg(long = "parameter", value_name = "NAME=VALUE", requires = "workload")]
+    pub(crate) parameters: Vec<String>,
+    /// What roles find out: a file with `ROLE: {OUTPUT: VALUE}`.
+    #[arg(long, value_name = "FILE", requires = "workload")]
+    pub(crate) outputs: Option<PathBuf>,
     /// What fails follows from it.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
