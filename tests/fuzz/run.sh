@@ -17,9 +17,8 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 cp ../../Cargo.lock .
 cargo build --release --target "$triple" --bins
 bin=$CARGO_TARGET_DIR/$triple/release
-"$bin/seeds" corpus
 for target in "${targets[@]}"; do
     echo "== $target"
-    mkdir -p "artifacts/$target"
+    mkdir -p "artifacts/$target" "corpus/$target"
     "$bin/$target" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="artifacts/$target/" "corpus/$target"
 done
