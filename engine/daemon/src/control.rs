@@ -7,6 +7,7 @@ mod dry_run;
 mod exec;
 mod imports;
 mod narrow;
+mod outside;
 mod planning;
 mod redeploy;
 mod secrets;
