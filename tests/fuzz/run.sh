@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(dns csr tsig haproxy)
+[ ${#targets[@]} -gt 0 ] || targets=(dns change csr tsig haproxy)
 triple=$(rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/../../target}/fuzz"
 # Coverage as cargo-fuzz asks for it; addresses are not watched, for nothing here is unsafe. The compiler calls this unstable.
