@@ -30,7 +30,8 @@ pub(crate) struct Form {
     common_name: String,
     lifetime: String,
     pub(crate) permitted: Permitted,
-    #[serde(default)]
+    /// Not written down where it is as ever: authorities that were made before it could be said are what they were.
+    #[serde(default, skip_serializing_if = "SignedBy::is_itself")]
     pub(crate) signed_by: SignedBy,
 }
 
@@ -43,6 +44,13 @@ pub(crate) enum SignedBy {
     Itself,
     /// Somebody outside, to whom a person brings a request.
     Others,
+}
+
+impl SignedBy {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_itself(&self) -> bool {
+        *self == Self::Itself
+    }
 }
 
 #[derive(Debug, Deserialize)]
