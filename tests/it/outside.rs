@@ -85,9 +85,16 @@ async fn an_authority_waits_for_what_others_sign_and_goes_over_to_what_they_sign
     // It waits in the database: another engine has the same request.
     let asked = control.request_authority("blue", "web-ca").await.expect("a request").request;
     engine.stop().await;
+    let seal_key = world.config().seal_key.path;
+    let keys = std::fs::read_to_string(&seal_key).expect("the seal key");
+    let another = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, [7; 32]);
+    std::fs::write(&seal_key, format!("{keys}00112233aabbccdd {another}\n")).expect("another one");
     let engine = world.engine().await;
     let control = engine.control();
     assert_eq!(control.request_authority("blue", "web-ca").await.expect("a request").request, asked);
+    // The key that waits is sealed again like everything else.
+    let resealed = control.reseal().await.expect("sealed again");
+    assert_eq!((resealed.values, resealed.unused.len()), (2, 1), "the key of the request, and that of digests");
     assert_eq!(control.request_authority("blue", "web").await.expect_err("no authority").code, "unknown-authority");
 
     let folder = tempfile::tempdir().expect("a folder");
