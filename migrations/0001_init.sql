@@ -419,6 +419,8 @@ create table authority (
     -- not be held up or taken back.
     revoked_at    timestamptz,
     reason        text,
+    -- When it was told that it ends soon.
+    told_at       timestamptz,
     job_id        uuid not null,
     made_at       timestamptz not null,
     constraint authority_revoked_for_a_reason check ((revoked_at is null) = (reason is null)),
