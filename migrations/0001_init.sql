@@ -455,6 +455,8 @@ create table authority (
     -- What it was asked to be.
     founded_as    jsonb not null,
     certificate   text not null,
+    -- What follows all that it signs, in PEM: itself and those above it, if it did not sign itself.
+    above         text not null default '',
     -- PKCS #8, sealed.
     key           bytea,
     not_after     timestamptz not null,
@@ -467,6 +469,8 @@ create table authority (
     -- not be held up or taken back.
     revoked_at    timestamptz,
     reason        text,
+    -- When it was told that it ends soon.
+    told_at       timestamptz,
     job_id        uuid not null,
     made_at       timestamptz not null,
     constraint authority_revoked_for_a_reason check ((revoked_at is null) = (reason is null)),
@@ -477,6 +481,22 @@ create table authority (
 create unique index authority_one_signs on authority (vertex_id) where state = 'active';
 create index authority_moving on authority (deployment_id) where state in ('introduced', 'retiring');
 create index authority_of_deployment on authority (deployment_id);
+
+-- Keys that wait for a certificate that somebody else signs.
+create table authority_request (
+    -- Of the authority.
+    vertex_id     uuid primary key,
+    deployment_id uuid not null references deployment on delete cascade,
+    -- What it is asked to be.
+    founded_as    jsonb not null,
+    -- In PEM.
+    request       text not null,
+    -- PKCS #8, sealed.
+    key           bytea not null,
+    -- Whose work it was, if the authority signs nothing yet.
+    job_id        uuid not null,
+    made_at       timestamptz not null
+);
 
 -- What authorities signed.
 create table certificate (

@@ -45,6 +45,9 @@ insert into authority (authority_id, deployment_id, vertex_id, generation, state
     ('00000000-0000-7000-8000-000000000008', '00000000-0000-7000-8000-000000000002',
      '00000000-0000-7000-8000-000000000009', 1, 'active', 1, '{"common_name": "blue"}', 'PEM', '\x01', '2036-01-01T10:00:00Z',
      '00000000-0000-7000-8000-00000000000a', '2026-01-01T10:00:00Z');
+insert into authority_request values
+    ('00000000-0000-7000-8000-00000000000d', '00000000-0000-7000-8000-000000000002', '{"common_name": "blue"}', 'PEM', '\x01',
+     '00000000-0000-7000-8000-00000000000e', '2026-01-01T10:00:00Z');
 insert into certificate (serial, authority_id, vertex_id, node, names, usages, body, not_before, not_after, renew_at, job_id,
                          issued_at, part) values
     ('4000', '00000000-0000-7000-8000-000000000008', '00000000-0000-7000-8000-00000000000b', 'blue-greeters-1',

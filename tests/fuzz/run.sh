@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(dns csr tsig haproxy)
+[ ${#targets[@]} -gt 0 ] || targets=(dns change csr tsig haproxy)
 triple=$(rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/../../target}/fuzz"
 # Coverage as cargo-fuzz asks for it; addresses are not watched, for nothing here is unsafe. The compiler calls this unstable.
@@ -17,9 +17,8 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 cp ../../Cargo.lock .
 cargo build --release --target "$triple" --bins
 bin=$CARGO_TARGET_DIR/$triple/release
-"$bin/seeds" corpus
 for target in "${targets[@]}"; do
     echo "== $target"
-    mkdir -p "artifacts/$target"
+    mkdir -p "artifacts/$target" "corpus/$target"
     "$bin/$target" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="artifacts/$target/" "corpus/$target"
 done

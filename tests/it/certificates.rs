@@ -354,6 +354,7 @@ async fn a_certificate_is_renewed_for_a_person_and_its_end_is_told() {
     // The newer one is nearly over, and nobody renewed it; the older one has one in its place.
     engine.control().ask(engine_core::request::Ask::Pause, "blue", None, "test").await.expect("paused");
     let rows = "update certificate set renew_at = now() - interval '2 d', not_after = now() + interval '1 d';
+                update authority set made_at = now() - interval '7 d', not_after = now() + interval '3 d';
                 update certificate set not_after = now() + interval '1 h' where told_at is null and serial = ";
     world.database.run(&format!("{rows}'{}'", both[0].serial)).await;
     let ends = |events: &[engine_core::view::EventView]| {
@@ -371,6 +372,14 @@ async fn a_certificate_is_renewed_for_a_person_and_its_end_is_told() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
     assert_eq!(told, [both[1].serial.clone()]);
+    // So is the authority, of which two thirds are over; once, however often it is looked at.
+    let again = engine_store::pki::tell_of_ends(world.database.pool(), time::OffsetDateTime::now_utc());
+    again.await.expect("told");
+    world.database.all_settled().await;
+    let events = engine_store::read::events(world.database.pool(), 0, Some("blue"), 1000).await.expect("events");
+    let authorities: Vec<_> = events.iter().filter(|event| event.kind == "authority.ends-soon").collect();
+    let [one] = authorities.as_slice() else { panic!("told once: {authorities:#?}") };
+    assert_eq!(one.detail["generation"], 1);
     let held = world.status("blue").await.certificates.expect("some");
     assert_eq!((held.in_force, held.overdue), (1, 1));
     engine.stop().await;

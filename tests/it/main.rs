@@ -22,6 +22,7 @@ mod hosts;
 mod imports;
 mod lab;
 mod old;
+mod outside;
 mod pki;
 mod redeploy;
 mod retry;

@@ -2,6 +2,7 @@
 //! does not. The properties here call it with noise and with what is nearly right; `fuzz` beside this folder lets
 //! libFuzzer look for more.
 
+pub mod change;
 pub mod csr;
 pub mod dns;
 pub mod haproxy;
@@ -41,6 +42,11 @@ mod tests {
         }
 
         #[test]
+        fn changes_that_others_ask_for(bytes in near(change::seeds())) {
+            change::check(&bytes);
+        }
+
+        #[test]
         fn answers_to_updates(bytes in near(tsig::seeds())) {
             tsig::check(&bytes);
         }
@@ -64,6 +70,8 @@ mod tests {
     #[test]
     fn what_is_right_is_taken() {
         assert_eq!(csr::check(&csr::seeds()[0]), 1, "one of three readings of it");
+        let changes: Vec<bool> = change::seeds().iter().map(|seed| change::check(seed)).collect();
+        assert_eq!(changes, [true, true, true, false, false], "the last two are about what others have");
         assert!(dns::check(&dns::seeds()[0]));
         assert!(tsig::check(&tsig::seeds()[0]));
         assert!(haproxy::check(&haproxy::seeds()[0]));

@@ -79,6 +79,7 @@ pub fn check(bytes: &[u8]) -> bool {
         Message::from_vec(asked.packet()).expect("our own").signature().expect("signed").data.mac.clone()
     };
     let (one, other, third, fourth) = (asked(), asked(), asked(), asked());
+    let third_is_the_same = our_mac == mac_of(&third);
     let (Some(right), Some(wrong_key), Some(wrong_mac), Some(mut bent)) = (
         signed(SECRET, &one, mac_of(&one)),
         signed(b"fedcba9876543210fedcba9876543210", &other, mac_of(&other)),
@@ -88,7 +89,8 @@ pub fn check(bytes: &[u8]) -> bool {
         return false;
     };
     assert!(judge(other, &wrong_key).is_err(), "another key is none");
-    assert!(judge(third, &wrong_mac).is_err(), "the answer to another question is none");
+    // Questions have ids by chance; those of the same one are the same question.
+    assert!(third_is_the_same || judge(third, &wrong_mac).is_err(), "the answer to another question is none");
     let at = 2 + usize::from(bytes.last().copied().unwrap_or_default()) % (plain.len() - 2);
     bent[at] ^= 1 << (bytes.len() % 8);
     assert!(judge(fourth, &bent).is_err(), "byte {at} was another when it was signed");

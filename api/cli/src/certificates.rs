@@ -1,9 +1,11 @@
 //! `plinth ca` and `plinth cert`.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use engine_core::request::RotationMove;
+use engine_core::request::{ImportRequest, RotationMove};
 use engine_core::view::{AuthorityView, CertificateView};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -36,6 +38,17 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<ExitCode
             let text = || format!("{role} goes over to another key; `plinth status {name}` shows how far it is\n");
             let done = json!({"deployment": name, "role": role, "reason": reason});
             context.print(&done, || vec![role.clone()], text)?;
+        }
+        CaCommand::Request { name, role } => {
+            let made = context.client.request_authority(&name, &role).await?;
+            context.print(&made, || vec![role.clone()], || made.request.clone())?;
+        }
+        CaCommand::Import { name, role, chain, key } => {
+            let read = |path: PathBuf| fs::read_to_string(&path).map_err(|source| CliError::Read { path, source });
+            let what = ImportRequest { chain: read(chain)?, key: key.map(read).transpose()? };
+            context.client.import_authority(&name, &role, &what).await?;
+            let text = || format!("{role} has taken it; `plinth ca list {name}` shows how far it is\n");
+            context.print(&json!({"deployment": name, "role": role}), || vec![role.clone()], text)?;
         }
         CaCommand::Rotate { name, role, ask } => {
             let says = match ask.what() {

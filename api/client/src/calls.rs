@@ -4,15 +4,12 @@ use engine_core::document::setting::SettingKind;
 use engine_core::id::JobId;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
-    AddNodesRequest, ApplyRequest, Ask, AskRequest, CheckRequest, Document, ExecRequest, NodeKey, Page,
+    AddNodesRequest, ApplyRequest, Ask, AskRequest, CheckRequest, Document, ExecRequest, ImportRequest, NodeKey, Page,
     RedeployRequest, RevocationReason, RevokeRequest, RoleDetail, RoleView, RotationMove, RotationRequest, Seen,
     SignRequest, StandRequest, Version, WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
-    Applied, AuthorityView, BundleDiff, BundleFiles, BundleView, BundlesRequest, CertificateView, DeploymentDetail,
-    DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, HookAdded, HookRequest, HookTest, HookView,
-    JobView, LabelRequest, LogLine, Moved, NodeRoleView, NodeView, Pushed, RecordView, Resealed, ResidueView,
-    RevisionView, RuleTest, RuleTestRequest, SecretView, SettingView, Settled, StatusView, Stood, WhyView, ZoneView,
+    Applied, AuthorityRequestView, AuthorityView, BundleDiff, BundleFiles, BundleView, BundlesRequest, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, HookAdded, HookRequest, HookTest, HookView, JobView, LabelRequest, LogLine, Moved, NodeRoleView, NodeView, Pushed, RecordView, Resealed, ResidueView, RevisionView, RuleTest, RuleTestRequest, SecretView, SettingView, Settled, StatusView, Stood, WhyView, ZoneView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -183,6 +180,16 @@ impl Client {
     pub async fn revoke_authority(&self, name: &str, role: &str, reason: RevocationReason) -> Result<(), ClientError> {
         let place = at!("deployments", name, "authorities", role, "revocations");
         self.http.post_for_nothing(place, &RevokeRequest { reason }).await
+    }
+
+    /// What somebody else is to sign for an authority.
+    pub async fn request_authority(&self, name: &str, role: &str) -> Result<AuthorityRequestView, ClientError> {
+        self.http.post(at!("deployments", name, "authorities", role, "requests"), &()).await
+    }
+
+    /// Brings an authority what somebody else signed for it.
+    pub async fn import_authority(&self, name: &str, role: &str, what: &ImportRequest) -> Result<(), ClientError> {
+        self.http.post_for_nothing(at!("deployments", name, "authorities", role, "imports"), what).await
     }
 
     /// Has a request signed by an authority of a deployment.

@@ -8,12 +8,10 @@ use engine_core::document::setting::SettingKind;
 use engine_core::plan::dry_run::DryRun;
 pub use engine_core::request::Document;
 use engine_core::request::{
-    AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
+    AskRequest, CheckRequest, ImportRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest,
-    HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView,
-    Settled, Stood,
+    Applied, AuthorityRequestView, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest, HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -96,6 +94,10 @@ pub trait Control: Send + Sync + 'static {
     /// The key of an authority is not to be relied upon.
     async fn revoke_authority(&self, name: &str, role: &str, reason: RevocationReason, by: &str)
     -> Result<(), Refusal>;
+    /// What somebody else is to sign for an authority.
+    async fn request_authority(&self, name: &str, role: &str) -> Result<AuthorityRequestView, Refusal>;
+    /// Brings an authority what somebody else signed for it.
+    async fn import_authority(&self, name: &str, role: &str, what: &ImportRequest, by: &str) -> Result<(), Refusal>;
     /// Lets whoever had a certificate signed have another one signed.
     async fn renew(&self, serial: &str, by: &str) -> Result<(), Refusal>;
     /// Signs a request with an authority of a deployment; what is told is durable.

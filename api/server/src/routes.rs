@@ -73,6 +73,8 @@ fn closed() -> OpenApiRouter<App> {
         .routes(routes!(certificates::ask))
         .routes(routes!(certificates::revoke_authority))
         .routes(routes!(certificates::sign))
+        .routes(routes!(certificates::request))
+        .routes(routes!(certificates::import))
         .routes(routes!(certificates::list))
         .routes(routes!(certificates::show))
         .routes(routes!(certificates::revoke))

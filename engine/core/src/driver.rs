@@ -97,6 +97,7 @@ static DRIVERS: LazyLock<BTreeMap<&'static str, Driver>> = LazyLock::new(|| {
                     ("lifetime", duration.clone()),
                     ("list_lifetime", duration.clone()),
                     ("permitted", facts::of_deployment("name_constraints").unwrap_or_default()),
+                    ("signed_by", json!({"enum": ["itself", "others"]})),
                 ]),
                 outputs: BTreeMap::from([
                     ("issuer", Told { schema: issuer.clone(), example: json!({"id": Uuid::nil(), "generation": 1}) }),

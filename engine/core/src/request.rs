@@ -182,6 +182,24 @@ pub struct SignRequest {
     pub not_after: Option<OffsetDateTime>,
 }
 
+/// Brings an authority the certificate that somebody else signed for it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRequest {
+    /// Certificates in PEM: its own, then those above it, each signed by the next.
+    pub chain: String,
+    /// Its private key in PEM (PKCS #8, not encrypted; ECDSA P-256), if it is not that of the request which waits. It is sealed at
+    /// once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl std::fmt::Debug for ImportRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImportRequest").field("chain", &self.chain).finish_non_exhaustive()
+    }
+}
+
 /// What can be asked of an authority that goes over to another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -14,7 +14,9 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 pub use self::bundle::{Behind, BundleDiff, BundleFiles, BundleView, BundlesRequest, Pushed};
-pub use self::certificate::{AuthorityView, CertificateView, CertificatesView, RotationView, Stage};
+pub use self::certificate::{
+    AuthorityRequestView, AuthorityView, CertificateView, CertificatesView, RotationView, Stage,
+};
 pub use self::dns::{RecordView, ZoneView};
 pub use self::hook::{HookAdded, HookRequest, HookTest, HookView};
 pub use self::secret::{Resealed, SecretReader, SecretView};

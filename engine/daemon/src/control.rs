@@ -8,6 +8,7 @@ mod exec;
 mod hooks;
 mod imports;
 mod narrow;
+mod outside;
 mod planning;
 mod redeploy;
 mod secrets;

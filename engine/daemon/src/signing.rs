@@ -60,7 +60,7 @@ impl Signing {
         let Some((_, vertex)) = rotation::find(&shared.pool, name, role).await? else { return Ok(None) };
         let Some(authority) = pki::of_vertex(&shared.pool, vertex).await? else { return Ok(None) };
         // What was made here can be read here.
-        let (Ok(signer), Ok(form)) = (open(shared, &authority)?, form(&authority)) else { return Ok(None) };
+        let (Ok(signer), Ok(form)) = (open(shared, &authority)?, form(&authority.founded_as)) else { return Ok(None) };
         let issued = AtomicI64::new(authority.issued);
         let open = Arc::new(Open { authority, signer, permitted: form.permitted, issued });
         let mut kept = self.kept();

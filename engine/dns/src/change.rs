@@ -265,8 +265,8 @@ struct Opened {
     mac: Vec<u8>,
 }
 
-/// Answers a packet that asks for a change.
-pub(crate) async fn answer(zones: &RwLock<Zones>, packet: &[u8], changes: &impl Changes) -> Vec<u8> {
+/// Answers a packet that asks for a change: one with a whole header.
+pub async fn answer(zones: &RwLock<Zones>, packet: &[u8], changes: &impl Changes) -> Vec<u8> {
     let now = now();
     let opened = open(&zones.read().unwrap_or_else(PoisonError::into_inner), packet, now);
     let (code, message, context) = match opened {

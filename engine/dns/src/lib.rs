@@ -17,7 +17,7 @@ mod zones;
 
 pub use answer::{Over, answer};
 pub use ask::{Seen, ask};
-pub use change::{Asked, Changes, Code, Grant, Held, Sets, Unchanged};
+pub use change::{Asked, Changes, Code, Grant, Held, Sets, Unchanged, answer as answer_change};
 pub use error::DnsError;
 pub use name::{Name, NameError, reverse_zone};
 pub use powerdns::{ApiKey, ApiKeyError, replace};

@@ -20,6 +20,8 @@ use crate::zones::{Data, Kind};
 
 /// How far the clocks of engine and server may be apart, in seconds.
 const FUDGE: u16 = 300;
+/// Of the fourth byte of a header.
+const RESERVED: u8 = 0x40;
 /// Shorter secrets are no secrets.
 const SHORTEST: usize = 16;
 
@@ -124,6 +126,10 @@ impl Sent {
     /// Everything else.
     pub fn judge(self, server: SocketAddr, answer: &[u8]) -> Result<(), DnsError> {
         let garbled = |what: String| DnsError::Garbled { server, what };
+        // Nobody may set it (RFC 1035), and who looks at the signature reads the header without it: it is not covered.
+        if answer.get(3).is_some_and(|flags| flags & RESERVED != 0) {
+            return Err(garbled("a reserved bit of its header is set".to_owned()));
+        }
         let read = Message::from_vec(answer).map_err(|error| garbled(error.to_string()))?;
         let code = read.metadata.response_code;
         let refused = |code| Err(DnsError::Refused { server, zone: self.zone.to_string(), code: word(code) });
@@ -174,7 +180,9 @@ mod tests {
         let key = Key::parse("hmac-sha256:plinth:MDEyMzQ1Njc4OWFiY2RlZg==").expect("a key");
         let zone = Name::parse("demo.internal").expect("a name");
         let server = SocketAddr::from(([192, 0, 2, 1], 53));
-        for (code, other, says) in [(0, 0, "dns-forged"), (9, 0, "dns-refused"), (0, 1, "dns-garbled")] {
+        for (code, other, says) in
+            [(0, 0, "dns-forged"), (9, 0, "dns-refused"), (0, 1, "dns-garbled"), (RESERVED, 0, "dns-garbled")]
+        {
             let asked = Sent::new(&key, &zone, &[], 1_800_000_000).expect("signed");
             let [high, low] = [asked.packet()[0], asked.packet()[1] ^ other];
             let answer = [high, low, 0xa8, code, 0, 0, 0, 0, 0, 0, 0, 0];

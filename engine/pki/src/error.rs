@@ -85,6 +85,69 @@ impl RequestError {
     }
 }
 
+/// A chain that is not taken for an authority: nothing is changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// No certificates in PEM.
+    #[error("the chain can not be read: {reason}")]
+    Unreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No key, or of another kind.
+    #[error("the key is no private key of ECDSA P-256 in PEM (PKCS #8, not encrypted)")]
+    Key,
+    /// The certificate is for somebody else.
+    #[error("the first certificate of the chain is not for the key of the authority")]
+    OtherKey,
+    /// It could not sign.
+    #[error(
+        "the first certificate of the chain is for no authority that may sign certificates and lists of what was revoked"
+    )]
+    NoAuthority,
+    /// It may sign for other names than it should.
+    #[error("the first certificate of the chain is confined to {found}, and it is to be {wanted}")]
+    Constraints {
+        /// As it says.
+        found: String,
+        /// As the role says.
+        wanted: String,
+    },
+    /// Its time is over, or not yet come.
+    #[error("the certificate of {subject} holds from {begin} to {end}")]
+    NotInForce {
+        /// Whose.
+        subject: String,
+        /// Its beginning.
+        begin: time::OffsetDateTime,
+        /// Its end.
+        end: time::OffsetDateTime,
+    },
+    /// It is no chain.
+    #[error("{subject} is not signed by {next}, which follows it")]
+    Broken {
+        /// Whose certificate.
+        subject: String,
+        /// The next one.
+        next: String,
+    },
+}
+
+impl ImportError {
+    /// Stable code, listed in docs/ERRORS.md.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "chain-unreadable",
+            Self::Key => "chain-key-type",
+            Self::OtherKey => "chain-other-key",
+            Self::NoAuthority => "chain-no-authority",
+            Self::Constraints { .. } => "chain-constraints",
+            Self::NotInForce { .. } => "chain-not-in-force",
+            Self::Broken { .. } => "chain-broken",
+        }
+    }
+}
+
 /// An authority that can not be made, or can not sign.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {

@@ -7,6 +7,7 @@
 
 pub mod authority;
 pub mod leaf;
+pub mod outside;
 pub mod request;
 pub mod revocation;
 
@@ -14,12 +15,16 @@ mod error;
 mod name;
 mod signer;
 
-pub use error::{PkiError, RequestError};
+pub use error::{ImportError, PkiError, RequestError};
 pub use name::{BadName, Name};
 pub use signer::Signer;
 
+use ::pem::{EncodeConfig, LineEnding};
 use sha2::{Digest as _, Sha256};
 use x509_parser::pem::{Pem, parse_x509_pem};
+
+/// How PEM is written.
+const LINES: EncodeConfig = EncodeConfig::new().set_line_ending(LineEnding::LF);
 
 /// Clocks may differ by so much: a certificate holds from so long before it was signed.
 const SKEW: time::Duration = time::Duration::minutes(5);

@@ -1,10 +1,10 @@
 //! Lists of what an authority does not stand by any more.
 
 use engine_core::request::RevocationReason;
-use pem::{EncodeConfig, LineEnding, Pem};
+use pem::Pem;
 use rcgen::{
-    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, KeyIdMethod,
-    RevocationReason as Code, RevokedCertParams, SerialNumber,
+    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, RevocationReason as Code,
+    RevokedCertParams, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -59,7 +59,7 @@ pub fn list(revoked: &[Revoked], signer: &Signer, how: &Listing<'_>) -> Result<L
         crl_number: SerialNumber::from(number),
         issuing_distribution_point: how.part.map(part),
         revoked_certs: revoked.iter().map(entry).collect::<Result<_, _>>()?,
-        key_identifier_method: KeyIdMethod::Sha256,
+        key_identifier_method: signer.identifier.clone(),
     };
     let failed = doing("signing a list of what was revoked");
     let list = params.signed_by(&signer.issuer).map_err(&failed)?;
@@ -68,8 +68,7 @@ pub fn list(revoked: &[Revoked], signer: &Signer, how: &Listing<'_>) -> Result<L
 
 /// A list in PEM.
 pub fn in_pem(der: &[u8]) -> String {
-    let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
-    pem::encode_config(&Pem::new("X509 CRL", der), config)
+    pem::encode_config(&Pem::new("X509 CRL", der), crate::LINES)
 }
 
 fn entry(revoked: &Revoked) -> Result<RevokedCertParams, PkiError> {

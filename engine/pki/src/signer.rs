@@ -1,7 +1,8 @@
 //! An authority that is open: its key is at hand, and overwritten when it is dropped.
 
-use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
+use rcgen::{Issuer, KeyIdMethod, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
 use time::OffsetDateTime;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
 use zeroize::Zeroize as _;
 
@@ -11,6 +12,8 @@ use crate::error::doing;
 /// An authority that can sign.
 pub struct Signer {
     pub(crate) issuer: Issuer<'static, Keeper>,
+    /// How its certificate names its key: lists name it alike.
+    pub(crate) identifier: KeyIdMethod,
     /// Its end.
     pub not_after: OffsetDateTime,
 }
@@ -25,12 +28,17 @@ impl Signer {
         let unreadable = |reason: String| PkiError::Unreadable { what: "certificate", reason };
         let (_, found) = x509_parser::certificate::X509Certificate::from_der(&pem.contents)
             .map_err(|error| unreadable(error.to_string()))?;
+        let identifier = found.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(named) => Some(KeyIdMethod::PreSpecified(named.0.to_vec())),
+            _ => None,
+        });
+        let identifier = identifier.unwrap_or(KeyIdMethod::Sha256);
         let not_after = found.validity().not_after.to_datetime();
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&key.into(), &PKCS_ECDSA_P256_SHA256)
             .map_err(doing("reading the key of an authority"))?;
         let issuer = Issuer::from_ca_cert_der(&pem.contents.as_slice().into(), Keeper(key))
             .map_err(doing("reading the certificate of an authority"))?;
-        Ok(Self { issuer, not_after })
+        Ok(Self { issuer, identifier, not_after })
     }
 }
 

@@ -3,6 +3,7 @@
 mod certificates;
 mod ends;
 mod lists;
+mod requests;
 
 use engine_core::id::{DeploymentId, JobId, VertexId};
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use uuid::Uuid;
 pub use self::certificates::{Certificate, Request, Revocation, holds, keep, keep_all, revoke, revoke_one, signed_by};
 pub use self::ends::tell_of_ends;
 pub use self::lists::{List, Listed, Part, listed, listed_part, of_part, part, parted, put_part};
+pub use self::requests::{Requested, forget_request, import, place_of_request, request, requested};
 
 use crate::StoreError;
 use crate::error::doing;
@@ -29,6 +31,8 @@ pub struct Authority {
     pub founded_as: Value,
     /// In PEM.
     pub certificate: String,
+    /// What follows all that it signs, in PEM: itself and those above it, if it did not sign itself.
+    pub above: String,
     /// PKCS #8, sealed at [`place`].
     pub key: Sealed,
     /// Its end.
@@ -57,22 +61,28 @@ pub fn place(id: &str) -> Place<'_> {
 
 /// The authority of a vertex that signs.
 pub async fn of_vertex(pool: &PgPool, vertex: VertexId) -> Result<Option<Authority>, StoreError> {
-    let id =
-        sqlx::query_scalar!("select authority_id from authority where vertex_id = $1 and state = 'active'", vertex.0)
-            .fetch_optional(pool)
-            .await
-            .map_err(doing("looking for an authority"))?;
-    match id {
-        Some(id) => authority(pool, id).await,
-        None => Ok(None),
-    }
+    Ok(signs_for(pool, vertex).await?.map(|(authority, _)| authority))
+}
+
+/// The authority of a vertex that signs, and whose work it was.
+pub async fn signs_for(pool: &PgPool, vertex: VertexId) -> Result<Option<(Authority, Work)>, StoreError> {
+    let row = sqlx::query!(
+        "select authority_id, deployment_id, job_id from authority where vertex_id = $1 and state = 'active'",
+        vertex.0
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(doing("looking for an authority"))?;
+    let Some(row) = row else { return Ok(None) };
+    let work = Work { deployment: DeploymentId(row.deployment_id), vertex, job: JobId(row.job_id) };
+    Ok(authority(pool, row.authority_id).await?.map(|authority| (authority, work)))
 }
 
 /// An authority that signs, or did until a moment ago. `None`: there is none, or not any more.
 pub async fn authority(pool: &PgPool, id: Uuid) -> Result<Option<Authority>, StoreError> {
     let row = sqlx::query_as!(
         AuthorityRow,
-        r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after, issued, d.name as deployment
+        r#"select authority_id, generation, founded_as, certificate, above, key as "key!", not_after, issued, d.name as deployment
            from authority a join deployment d using (deployment_id)
            where authority_id = $1 and a.state in ('active', 'retiring')"#,
         id
@@ -87,7 +97,7 @@ pub async fn authority(pool: &PgPool, id: Uuid) -> Result<Option<Authority>, Sto
 pub async fn trusted(pool: &PgPool, vertex: VertexId) -> Result<Vec<Authority>, StoreError> {
     let rows = sqlx::query_as!(
         AuthorityRow,
-        r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after, issued, d.name as deployment
+        r#"select authority_id, generation, founded_as, certificate, above, key as "key!", not_after, issued, d.name as deployment
            from authority a join deployment d using (deployment_id)
            where vertex_id = $1 and a.state <> 'gone' order by generation"#,
         vertex.0
@@ -103,6 +113,7 @@ struct AuthorityRow {
     generation: i32,
     founded_as: Value,
     certificate: String,
+    above: String,
     key: Vec<u8>,
     not_after: OffsetDateTime,
     issued: i64,
@@ -116,6 +127,7 @@ impl From<AuthorityRow> for Authority {
             generation: row.generation,
             founded_as: row.founded_as,
             certificate: row.certificate,
+            above: row.above,
             key: Sealed::stored(row.key),
             not_after: row.not_after,
             issued: row.issued,
@@ -156,7 +168,8 @@ pub async fn end(pool: &PgPool, of: Work) -> Result<(), StoreError> {
     sqlx::query!(
         "with ended as (
              update authority set state = 'gone', key = null, paused = false where vertex_id = $1 and state <> 'gone'
-             returning authority_id)
+             returning authority_id),
+           forgotten as (delete from authority_request where vertex_id = $1)
          insert into event (at, kind, deployment_id, vertex_id, job_id, principal, detail)
          select clock_timestamp(), 'authority.ended', $2, $1, $3, 'engine', jsonb_build_object('authority', authority_id)
          from ended",

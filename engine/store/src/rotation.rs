@@ -39,12 +39,13 @@ pub enum Begun {
     NotAtRest,
 }
 
-/// The authority of a role of a deployment, by name: its deployment and vertex.
+/// The authority of a role of a deployment, by name: its deployment and vertex. Also one that waits for its certificate.
 pub async fn find(pool: &PgPool, name: &str, role: &str) -> Result<Option<(DeploymentId, VertexId)>, StoreError> {
     let row = sqlx::query!(
         "select d.deployment_id, v.vertex_id from deployment d join vertex v using (deployment_id)
          where d.name = $1 and d.state = 'active' and v.role = $2 and not v.gone
-               and exists (select from authority a where a.vertex_id = v.vertex_id and a.state = 'active')",
+               and (exists (select from authority a where a.vertex_id = v.vertex_id and a.state = 'active')
+                    or exists (select from authority_request r where r.vertex_id = v.vertex_id))",
         name,
         role
     )
@@ -86,14 +87,8 @@ pub async fn introduce(
     .await
     .map_err(&failed)?;
     if newest.live != 1 || newest.generation + 1 != made.generation {
-        let is_introduced = locked.states(vertex).await? == ["active", "introduced"];
-        return match revoked.filter(|_| is_introduced) {
-            Some(reason) => {
-                locked.revoke(vertex, reason, by).await?;
-                locked.notify(EVENTS).await?;
-                locked.commit().await?;
-                Ok(Begun::Done)
-            }
+        return match revoked {
+            Some(reason) => locked.revoke_introduced(vertex, reason, by).await,
             None => {
                 locked.roll_back().await?;
                 Ok(Begun::Moving)
@@ -107,8 +102,8 @@ pub async fn introduce(
     }
     sqlx::query!(
         "insert into authority (authority_id, deployment_id, vertex_id, generation, state, change, founded_as, certificate,
-                                key, not_after, job_id, made_at)
-         select $1, deployment_id, vertex_id, $3, 'introduced', $4, $5, $6, $7, $8, job_id, now()
+                                above, key, not_after, job_id, made_at)
+         select $1, deployment_id, vertex_id, $3, 'introduced', $4, $5, $6, $7, $8, $9, job_id, now()
          from authority where vertex_id = $2 and state = 'active'",
         made.id,
         vertex.0,
@@ -116,6 +111,7 @@ pub async fn introduce(
         change,
         made.founded_as,
         made.certificate,
+        made.above,
         made.key.bytes(),
         made.not_after
     )
@@ -128,6 +124,19 @@ pub async fn introduce(
     }
     locked.commit().await?;
     Ok(Begun::Done)
+}
+
+/// The key that a rotation leaves is not to be relied upon, where the other key is there already.
+pub async fn revoke(
+    pool: &PgPool,
+    (deployment, vertex): (DeploymentId, VertexId),
+    reason: RevocationReason,
+    by: &str,
+) -> Result<Begun, StoreError> {
+    match pass::lock(pool, deployment).await? {
+        Some(locked) => locked.revoke_introduced(vertex, reason, by).await,
+        None => Ok(Begun::NotAtRest),
+    }
 }
 
 /// Holds a rotation up, lets it go on, or takes it back. If we die before the end, nothing has happened.
@@ -169,6 +178,23 @@ pub(crate) fn below(graph: &Graph, role: &str) -> Vec<RoleName> {
 }
 
 impl Locked {
+    async fn revoke_introduced(
+        mut self,
+        vertex: VertexId,
+        reason: RevocationReason,
+        by: &str,
+    ) -> Result<Begun, StoreError> {
+        let states = self.states(vertex).await?;
+        if states == ["active", "introduced"] {
+            self.revoke(vertex, reason, by).await?;
+            self.notify(EVENTS).await?;
+            self.commit().await?;
+            return Ok(Begun::Done);
+        }
+        self.roll_back().await?;
+        Ok(if states.len() > 1 { Begun::Moving } else { Begun::Resting })
+    }
+
     async fn hold(&mut self, vertex: VertexId, paused: bool, by: &str) -> Result<Begun, StoreError> {
         let failed = doing("holding a rotation up");
         let held = sqlx::query_scalar!(

@@ -1,6 +1,10 @@
 //! `tests::tsig` for libFuzzer.
 #![no_main]
 
+libfuzzer_sys::fuzz_mutator!(|bytes: &mut [u8], size: usize, most: usize, number: u32| {
+    fuzz::mutate(bytes, size, most, number, tests::tsig::seeds)
+});
+
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     tests::tsig::check(bytes);
 });

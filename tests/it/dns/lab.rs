@@ -122,3 +122,101 @@ fn nodes_find_each_other_by_name_and_who_leaves_is_found_no_more() {
     site.ok(&["destroy", "lab", "--yes", "--wait"]);
     assert_eq!(dig(&at, &["lab-members-1.lab.plinth.internal"]).0, "REFUSED");
 }
+
+/// Debian's systemd-resolved, which the lab's machines come without.
+const RESOLVED: [(&str, &str); 3] = [
+    (
+        "roles/resolved/role.yaml",
+        "role: resolved\nversion: 1.0.0\nabout: systemd-resolved answers for the node.\nruns: node\nmilestone: true\n\
+         precedes: [dns-resolver]\nrequires: [node-base]\nsupports: {os: [debian-12], arch: [amd64]}\napply:\n\
+         \x20 - package: {names: [systemd-resolved]}\n\
+         \x20 - run:\n\
+         \x20     text: |\n\
+         \x20       systemctl unmask systemd-resolved.service\n\
+         \x20       systemctl restart systemd-resolved.service\n\
+         \x20     unless: systemctl is-active --quiet systemd-resolved.service\n",
+    ),
+    (
+        "workloads/resolved/workload.yaml",
+        "workload: resolved\nversion: 1.0.0\nabout: One node with systemd-resolved, and one without.\n\
+         parameters: {type: object, properties: {servers: {type: array, items: {type: string, format: ipv4}, maxItems: 2}}}\n\
+         groups: {with: {count: {default: 1}}, without: {count: {default: 1}}}\n\
+         roles:\n  with: [resolved, dns-name, {dns-resolver: {with: {servers: '{{ parameters.servers }}'}}}]\n\
+         \x20 without: [dns-name, {dns-resolver: {with: {servers: '{{ parameters.servers }}'}}}]\n\
+         \x20 deployment: [{dns-zone: {with: {subnets: [192.0.2.0/24]}}}]\n",
+    ),
+    (
+        "workloads/untold/workload.yaml",
+        "workload: untold\nversion: 1.0.0\nabout: The same without resolvers.\n\
+         groups: {with: {count: {default: 1}}, without: {count: {default: 1}}}\n\
+         roles: {with: [resolved, dns-name], without: [dns-name], deployment: [dns-zone]}\n",
+    ),
+];
+
+#[test]
+fn a_node_with_systemd_resolved_asks_by_it_for_names_of_the_deployment_alone() {
+    let at = Address::new(54);
+    let mut site = Site::new(&RESOLVED);
+    site.start_with(&["--dns", &at.server()]);
+    let document = |servers: &str| {
+        format!(
+            "deployment: both\nworkload: resolved\nparameters: {{servers: [{servers}]}}\n\
+             nodes: {{with: {{provider: lab, count: 1}}, without: {{provider: lab, count: 1}}}}\n"
+        )
+    };
+    site.apply(&document(&at.to_string()));
+    let status = site.until_active("both");
+    let address = |node: &str| {
+        let mut nodes = status["nodes"].as_array().expect("nodes").iter();
+        let found = nodes.find(|found| found["name"] == node).expect("a node");
+        found["address"].as_str().expect("an address").to_owned()
+    };
+    let run = |node: &str, script: &str| site.ok(&["exec", node, "--", "bash", "-c", script]);
+    let (with, without) = ("both-with-1", "both-without-1");
+    for (node, other) in [(with, without), (without, with)] {
+        let found = run(node, &format!("getent ahostsv4 {other}.both.plinth.internal"));
+        assert!(found.contains(&address(other)), "{node}: {found}");
+    }
+    // It is systemd-resolved that found it, and it was told of no other names.
+    let found = run(with, &format!("resolvectl query --cache=no {without}.both.plinth.internal"));
+    assert!(found.contains(&address(without)), "{found}");
+    let told = run(
+        with,
+        "resolvectl domain; resolvectl dns; readlink -f /etc/resolv.conf; cat /etc/systemd/resolved.conf.d/plinth.conf",
+    );
+    for line in [
+        "~both.plinth.internal",
+        "~2.0.192.in-addr.arpa",
+        &format!("Global: {at}"),
+        "/run/systemd/resolve/stub-resolv.conf",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let plain = run(without, "cat /etc/resolv.conf; ls /etc/systemd/resolved.conf.d 2>&1 || true");
+    assert!(plain.contains(&format!("nameserver {at}\n")) && !plain.contains("plinth.conf"), "{plain}");
+    // A second look changes nothing, and another server is told to it.
+    let before = run(with, "systemctl show --property=ActiveEnterTimestampMonotonic systemd-resolved.service");
+    let drift = site.json(&["drift", "both", "--node", with, "--role", "dns-resolver"]);
+    assert_eq!(drift["node_roles"][0]["verdict"], "conform", "{drift:#}");
+    assert_eq!(run(with, "systemctl show --property=ActiveEnterTimestampMonotonic systemd-resolved.service"), before);
+    let two = format!("{at}, 192.0.2.1");
+    site.apply(&document(&two));
+    site.until_active("both");
+    let told = run(with, "resolvectl dns");
+    assert!(told.contains(&format!("Global: {at} 192.0.2.1")), "{told}");
+    // Without the role all is as it was before.
+    site.apply(
+        "deployment: both\nworkload: untold\n\
+         nodes: {with: {provider: lab, count: 1}, without: {provider: lab, count: 1}}\n",
+    );
+    site.until_so("taken back", || {
+        let status = site.json(&["status", "both"]);
+        let mut all = status["node_roles"].as_array().expect("node roles").iter();
+        if all.any(|one| one["role"] == "dns-resolver") { Err(status.to_string()) } else { Ok(()) }
+    });
+    let told = run(with, "resolvectl domain; ls /etc/systemd");
+    assert!(!told.contains('~') && !told.contains("resolved.conf.d"), "{told}");
+    let plain = run(without, "cat /etc/resolv.conf");
+    assert!(!plain.contains(&at.to_string()), "{plain}");
+    site.ok(&["destroy", "both", "--yes", "--wait"]);
+}

@@ -1,5 +1,7 @@
 //! Arguments of `plinth ca` and `plinth cert`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use engine_core::request::{RevocationReason, RotationMove};
 use engine_core::serial::SerialNumber;
@@ -33,6 +35,29 @@ pub(crate) enum CaCommand {
         /// Why: unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation or privilege-withdrawn.
         #[arg(long, default_value = "unspecified", value_parser = reason)]
         reason: RevocationReason,
+    },
+    /// Show what somebody else is to sign for an authority of `signed_by: others`: the request that waits, or one for another key.
+    #[command(after_help = "Example:\n  plinth ca request blue etcd-ca >etcd-ca.csr")]
+    Request {
+        /// The deployment.
+        name: String,
+        /// The deployment role of the authority.
+        role: String,
+    },
+    /// Bring an authority what somebody else signed for it. One that signs already goes over to it, stage by stage.
+    #[command(after_help = "Examples:\n  plinth ca import blue etcd-ca --chain chain.pem\n  \
+        plinth ca import blue etcd-ca --chain chain.pem --key key.pem   a key that was made elsewhere")]
+    Import {
+        /// The deployment.
+        name: String,
+        /// The deployment role of the authority.
+        role: String,
+        /// Certificates in PEM: its own, then those above it.
+        #[arg(long)]
+        chain: PathBuf,
+        /// Its private key in PEM (PKCS #8, not encrypted; ECDSA P-256), if it was not made here.
+        #[arg(long)]
+        key: Option<PathBuf>,
     },
     /// Go over to another key: it is trusted beside the old one, then it signs, then the old one is retired.
     ///

@@ -8,12 +8,10 @@ use engine_core::catalog::Catalog;
 use engine_core::document::setting::SettingKind;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::request::{
-    AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
+    AskRequest, CheckRequest, ImportRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest,
-    HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView,
-    Settled, Stood,
+    Applied, AuthorityRequestView, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest, HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -172,6 +170,14 @@ impl Control for Bridge {
         by: &str,
     ) -> Result<(), Refusal> {
         self.0.revoke_authority(name, role, reason, by).await
+    }
+
+    async fn request_authority(&self, name: &str, role: &str) -> Result<AuthorityRequestView, Refusal> {
+        self.0.request_authority(name, role).await
+    }
+
+    async fn import_authority(&self, name: &str, role: &str, what: &ImportRequest, by: &str) -> Result<(), Refusal> {
+        self.0.import_authority(name, role, what, by).await
     }
 
     async fn renew(&self, serial: &str, by: &str) -> Result<(), Refusal> {

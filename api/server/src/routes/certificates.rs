@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
-use engine_core::request::{Page, Problem, RevokeRequest, RotationRequest, SignRequest};
+use engine_core::request::{ImportRequest, Page, Problem, RevokeRequest, RotationRequest, SignRequest};
 use engine_core::serial::SerialNumber;
-use engine_core::view::{AuthorityView, CertificateView};
+use engine_core::view::{AuthorityRequestView, AuthorityView, CertificateView};
 use engine_store::read;
 use uuid::Uuid;
 
@@ -123,6 +123,36 @@ pub(crate) async fn sign(
 ) -> Result<(StatusCode, Json<CertificateView>), ApiError> {
     let signed = app.control.sign(&name, &role, &request, &by).await?;
     Ok((StatusCode::CREATED, Json(signed)))
+}
+
+/// What somebody else is to sign for an authority of `signed_by: others`: the request that waits, or one for another key.
+#[utoipa::path(post, path = "/deployments/{name}/authorities/{role}/requests", responses(
+    (status = 200, body = AuthorityRequestView),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,), ("role" = String, Path,)))]
+pub(crate) async fn request(
+    State(app): State<App>,
+    Path((name, role)): Path<(String, String)>,
+) -> Result<Json<AuthorityRequestView>, ApiError> {
+    Ok(Json(app.control.request_authority(&name, &role).await?))
+}
+
+/// Brings an authority what somebody else signed for it. One that signs already goes over to it, stage by stage.
+#[utoipa::path(post, path = "/deployments/{name}/authorities/{role}/imports", request_body = ImportRequest, responses(
+    (status = 202),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json"),
+    (status = 422, body = Problem, content_type = "application/problem+json"),
+), params(("name" = String, Path,), ("role" = String, Path,)))]
+pub(crate) async fn import(
+    State(app): State<App>,
+    Path((name, role)): Path<(String, String)>,
+    By(by): By,
+    Body(what): Body<ImportRequest>,
+) -> Result<StatusCode, ApiError> {
+    app.control.import_authority(&name, &role, &what, &by).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// A certificate, also one that has ended.

@@ -4,7 +4,8 @@ use api_client::{Client, Endpoint};
 use api_server::control::Document;
 use engine_core::document::setting::SettingKind;
 use engine_core::request::{
-    Ask, CertificateUsage, CheckRequest, ExecRequest, NodeKey, RevocationReason, RotationMove, Seen, SignRequest,
+    Ask, CertificateUsage, CheckRequest, ExecRequest, ImportRequest, NodeKey, RevocationReason, RotationMove, Seen,
+    SignRequest,
 };
 use engine_core::state::State;
 use engine_core::view::{BundleFiles, ExecEvent, Health, HookRequest, LabelRequest};
@@ -119,6 +120,9 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     assert_eq!(client.reseal().await.unwrap().unused, ["0011223344556677"]);
     client.ask_rotation("blue", "etcd-ca", RotationMove::Back).await.unwrap();
     client.revoke_authority("blue", "etcd-ca", RevocationReason::KeyCompromise).await.unwrap();
+    assert_eq!(client.request_authority("blue", "etcd-ca").await.unwrap().request, "PEM");
+    let import = ImportRequest { chain: "chain".to_owned(), key: Some("secret".to_owned()) };
+    client.import_authority("blue", "etcd-ca", &import).await.unwrap();
     client.renew("4000").await.unwrap();
     let request = SignRequest {
         csr: String::new(),
@@ -168,6 +172,8 @@ async fn what_is_asked_reaches_the_engine_with_a_name() {
     seal again
     Back the rotation of etcd-ca of blue by ann
     revoke etcd-ca of blue for key-compromise by ann
+    request of etcd-ca of blue
+    import ImportRequest { chain: "chain", .. } for etcd-ca of blue by ann
     renew 4000 by ann
     sign for ann with etcd-ca of blue by ann
     revoke 4000 for superseded by ann

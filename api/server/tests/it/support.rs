@@ -13,13 +13,11 @@ use engine_core::graph::Graph;
 use engine_core::plan::dry_run::DryRun;
 use engine_core::plan::{Action, Cause, Item, Plan, Totals};
 use engine_core::request::{
-    AskRequest, CheckRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
+    AskRequest, CheckRequest, ImportRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::testing::{Fixture, catalog};
 use engine_core::view::{
-    Applied, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest,
-    HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, RefusalKind, Resealed, RuleTest, RuleTestRequest,
-    SettingView, Settled, Stood,
+    Applied, AuthorityRequestView, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest, HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, RefusalKind, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
 };
 use engine_store::testing::Database;
 use serde_json::json;
@@ -270,6 +268,16 @@ impl Control for Recorder {
         by: &str,
     ) -> Result<(), Refusal> {
         self.record(format!("revoke {role} of {name} for {} by {by}", reason.as_str()));
+        Ok(())
+    }
+
+    async fn request_authority(&self, name: &str, role: &str) -> Result<AuthorityRequestView, Refusal> {
+        self.record(format!("request of {role} of {name}"));
+        Ok(AuthorityRequestView { request: "PEM".to_owned() })
+    }
+
+    async fn import_authority(&self, name: &str, role: &str, what: &ImportRequest, by: &str) -> Result<(), Refusal> {
+        self.record(format!("import {what:?} for {role} of {name} by {by}"));
         Ok(())
     }
 

@@ -74,6 +74,13 @@ pub struct AuthorityView {
     pub waits_for: Vec<String>,
 }
 
+/// What somebody else is to sign for an authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuthorityRequestView {
+    /// A request in PEM (PKCS #10).
+    pub request: String,
+}
+
 /// What nodes of a deployment hold: the newest certificate of each node role that has one signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CertificatesView {

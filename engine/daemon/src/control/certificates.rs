@@ -8,7 +8,7 @@ use engine_store::renewal::{self, Renewed};
 use engine_store::rotation::{self, Begun};
 
 use super::{Control, store};
-use crate::run::driver::pki::successor;
+use crate::run::driver::pki::{SignedBy, form, successor};
 
 impl Control {
     /// Revokes a certificate. Its authority runs again by itself to list it, and then whoever reads the list.
@@ -75,6 +75,15 @@ impl Control {
         let pool = &self.shared.pool;
         let found = self.authority(name, role).await?;
         let before = pki::of_vertex(pool, found.1).await.map_err(store)?.ok_or_else(|| unknown(name, role))?;
+        if form(&before.founded_as).is_ok_and(|form| form.signed_by == SignedBy::Others) {
+            return match revoked {
+                Some(reason) => {
+                    let begun = rotation::revoke(pool, found, reason, by).await.map_err(store)?;
+                    if begun == Begun::Resting { Err(others(role)) } else { self.begun(role, begun) }
+                }
+                None => Err(others(role)),
+            };
+        }
         let generation = rotation::next_generation(pool, found.1).await.map_err(store)?;
         let made = successor(&self.shared, &before, generation)
             .map_err(|error| Refusal::new(RefusalKind::Conflict, error.code(), error.to_string()))?;
@@ -93,12 +102,12 @@ impl Control {
         self.begun(role, asked)
     }
 
-    async fn authority(&self, name: &str, role: &str) -> Result<(DeploymentId, VertexId), Refusal> {
+    pub(super) async fn authority(&self, name: &str, role: &str) -> Result<(DeploymentId, VertexId), Refusal> {
         let found = rotation::find(&self.shared.pool, name, role).await.map_err(store)?;
         found.ok_or_else(|| unknown(name, role))
     }
 
-    fn begun(&self, role: &str, begun: Begun) -> Result<(), Refusal> {
+    pub(super) fn begun(&self, role: &str, begun: Begun) -> Result<(), Refusal> {
         let refused = |code: &str, message: String| Err(Refusal::new(RefusalKind::Conflict, code, message));
         match begun {
             Begun::Done => {
@@ -116,6 +125,13 @@ impl Control {
             }
         }
     }
+}
+
+fn others(role: &str) -> Refusal {
+    let message = format!(
+        "others sign `{role}`: bring them what `plinth ca request` gives, and what comes back by `plinth ca import`; it goes over then"
+    );
+    Refusal::new(RefusalKind::Conflict, "authority-others-sign", message)
 }
 
 fn unknown_certificate(serial: &str) -> Refusal {

@@ -158,7 +158,7 @@ fn view(signed: &pki::Certificate, authority: &str) -> CertificateView {
         authority: authority.to_owned(),
         names: signed.names.clone(),
         usages: signed.usages.clone(),
-        certificate: signed.body.clone(),
+        certificate: signed.body.clone() + &signed.above,
         not_before: signed.not_before,
         not_after: signed.not_after,
         renew_at: signed.renew_at,

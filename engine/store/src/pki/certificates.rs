@@ -26,6 +26,8 @@ pub struct Certificate {
     pub usages: Vec<String>,
     /// In PEM.
     pub body: String,
+    /// What stands between it and those who are trusted elsewhere, in PEM: its authority and those above, if others signed it.
+    pub above: String,
     /// Its beginning.
     pub not_before: OffsetDateTime,
     /// Its end.
@@ -39,7 +41,8 @@ pub struct Certificate {
 /// What a job signed.
 pub async fn signed_by(pool: &PgPool, job: JobId) -> Result<Option<Certificate>, StoreError> {
     let row = sqlx::query!(
-        "select serial, node, names, usages, body, not_before, not_after, renew_at, part from certificate where job_id = $1",
+        "select c.serial, c.node, c.names, c.usages, c.body, a.above, c.not_before, c.not_after, c.renew_at, c.part
+         from certificate c join authority a using (authority_id) where c.job_id = $1",
         job.0
     )
     .fetch_optional(pool)
@@ -52,6 +55,7 @@ pub async fn signed_by(pool: &PgPool, job: JobId) -> Result<Option<Certificate>,
         names: list(row.names),
         usages: list(row.usages),
         body: row.body,
+        above: row.above,
         not_before: row.not_before,
         not_after: row.not_after,
         renew_at: row.renew_at,

@@ -1,4 +1,4 @@
-//! Certificates of nodes that end soon, and have not been renewed.
+//! What ends soon: certificates of nodes that have not been renewed, and keys that sign, which a person has to see to.
 
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -7,7 +7,7 @@ use crate::StoreError;
 use crate::error::doing;
 
 /// Tells of each certificate, once, that half of the time between its renewal and its end is over, and no other one stands in
-/// its place.
+/// its place; and of each authority that two thirds of its life are.
 pub async fn tell_of_ends(pool: &PgPool, now: OffsetDateTime) -> Result<(), StoreError> {
     sqlx::query!(
         "with due as (
@@ -27,5 +27,19 @@ pub async fn tell_of_ends(pool: &PgPool, now: OffsetDateTime) -> Result<(), Stor
     .execute(pool)
     .await
     .map_err(doing("telling of certificates that end"))?;
+    sqlx::query!(
+        "with due as (
+             update authority set told_at = $1
+             where state = 'active' and told_at is null and made_at + (not_after - made_at) * 2 / 3 <= $1
+             returning authority_id, deployment_id, vertex_id, generation, not_after)
+         insert into event (at, kind, deployment_id, vertex_id, principal, detail)
+         select clock_timestamp(), 'authority.ends-soon', deployment_id, vertex_id, 'engine',
+                jsonb_build_object('authority', authority_id, 'generation', generation, 'not_after', not_after)
+         from due",
+        now
+    )
+    .execute(pool)
+    .await
+    .map_err(doing("telling of authorities that end"))?;
     Ok(())
 }

@@ -59,7 +59,7 @@ pub struct List {
 pub async fn parted(pool: &PgPool, id: Uuid) -> Result<Option<Authority>, StoreError> {
     let row = sqlx::query_as!(
         AuthorityRow,
-        r#"select authority_id, generation, founded_as, certificate, key as "key!", not_after, issued, d.name as deployment
+        r#"select authority_id, generation, founded_as, certificate, above, key as "key!", not_after, issued, d.name as deployment
            from authority a join deployment d using (deployment_id) where authority_id = $1 and a.state <> 'gone'"#,
         id
     )

@@ -21,6 +21,9 @@ pub async fn reseal(pool: &PgPool, sealer: &Sealer) -> Result<Resealed, StoreErr
             r#"(select 'authority' as "table!", authority_id::text as "row!", 'key' as "column!", key as "sealed!" from authority
                 where key is not null and substring(key from 2 for 8) <> $1 limit $2)
                union all
+               (select 'authority_request', vertex_id::text, 'key', key from authority_request
+                where substring(key from 2 for 8) <> $1 limit $2)
+               union all
                (select 'digest_key', 'one', 'key', key from digest_key where substring(key from 2 for 8) <> $1)
                union all
                (select 'hook', hook_id::text, 'secret', secret from hook where substring(secret from 2 for 8) <> $1 limit $2)
@@ -55,6 +58,16 @@ pub async fn reseal(pool: &PgPool, sealer: &Sealer) -> Result<Resealed, StoreErr
                 "hook" => {
                     sqlx::query!(
                         "update hook set secret = $2 where hook_id::text = $1 and secret = $3",
+                        row.row,
+                        sealed.bytes(),
+                        before.bytes()
+                    )
+                    .execute(&mut *tx)
+                    .await
+                }
+                "authority_request" => {
+                    sqlx::query!(
+                        "update authority_request set key = $2 where vertex_id::text = $1 and key = $3",
                         row.row,
                         sealed.bytes(),
                         before.bytes()

@@ -11,7 +11,7 @@ use engine_pki::authority::{Founding, Permitted, found};
 use engine_pki::leaf::{Issuing, issue};
 use engine_pki::request::{Request, Wanted, read};
 use engine_pki::revocation::{Listing, Revoked, in_pem, list};
-use engine_pki::{Name, PkiError, Serial, Signer};
+use engine_pki::{ImportError, Name, PkiError, Serial, Signer, outside};
 use engine_store::StoreError;
 use engine_store::pki::{self, Authority, Certificate};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use super::super::later::pause;
 use super::{Did, Work};
 use crate::shared::Shared;
 
@@ -29,6 +30,27 @@ pub(crate) struct Form {
     common_name: String,
     lifetime: String,
     pub(crate) permitted: Permitted,
+    /// Not written down where it is as ever: authorities that were made before it could be said are what they were.
+    #[serde(default, skip_serializing_if = "SignedBy::is_itself")]
+    pub(crate) signed_by: SignedBy,
+}
+
+/// Who signs the certificate of an authority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SignedBy {
+    /// It does.
+    #[default]
+    Itself,
+    /// Somebody outside, to whom a person brings a request.
+    Others,
+}
+
+impl SignedBy {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_itself(&self) -> bool {
+        *self == Self::Itself
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,6 +102,7 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     }
     let kept = match there {
         Some(there) => there,
+        None if wanted.form.signed_by == SignedBy::Others => return waits(work, &wanted.form, founded_as).await,
         None => match make(shared, &wanted.form, &founded_as, 1) {
             Ok(made) => match pki::found(&shared.pool, of(work), &made).await? {
                 Some(kept) => kept,
@@ -117,6 +140,66 @@ pub(super) async fn authority(work: &Work<'_>) -> Result<Did, StoreError> {
     Ok(Did::Told(object(outputs)))
 }
 
+/// Makes the request of an authority that others sign, once, and waits for its certificate.
+async fn waits(work: &Work<'_>, form: &Form, founded_as: Value) -> Result<Did, StoreError> {
+    let pool = &work.shared.pool;
+    match pki::requested(pool, work.job.vertex).await? {
+        Some(there) if there.founded_as == founded_as => {}
+        there => {
+            // What was asked for is not wanted any more.
+            if there.is_some() {
+                pki::forget_request(pool, work.job.vertex).await?;
+            }
+            match requested(work.shared, form, founded_as, of(work)) {
+                Ok(made) => pki::request(pool, &made).await?,
+                Err(error) => return Ok(Did::failed(error.code(), told(&error))),
+            };
+        }
+    }
+    let saw = format!(
+        "nobody has signed its request yet: `plinth ca request {0} {1}` gives it, `plinth ca import {0} {1}` takes what comes",
+        work.job.deployment_name, work.job.role
+    );
+    Ok(Did::NotYet(saw, pause(work.job)))
+}
+
+/// A request with a new key.
+pub(crate) fn requested(
+    shared: &Shared,
+    form: &Form,
+    founded_as: Value,
+    of: pki::Work,
+) -> Result<pki::Requested, PkiError> {
+    let made = outside::request(&form.common_name, &form.permitted)?;
+    let key = shared.sealer.seal(&pki::place_of_request(&of.vertex.to_string()), &made.key);
+    Ok(pki::Requested { of, founded_as, request: made.request, key })
+}
+
+/// A generation of an authority that others signed, of a chain and the key that it is for (PKCS #8).
+pub(crate) fn imported(
+    shared: &Shared,
+    founded_as: &Value,
+    permitted: &Permitted,
+    (chain, key): (&str, &[u8]),
+    generation: i32,
+) -> Result<Authority, ImportError> {
+    let imported = outside::import(chain, key, permitted, OffsetDateTime::now_utc())?;
+    let id = Uuid::now_v7();
+    let key = shared.sealer.seal(&pki::place(&id.to_string()), key);
+    Ok(Authority {
+        id,
+        generation,
+        founded_as: founded_as.clone(),
+        certificate: imported.certificate,
+        above: imported.above,
+        key,
+        not_after: imported.not_after,
+        // Read back when it is kept.
+        deployment: String::new(),
+        issued: 0,
+    })
+}
+
 /// An authority whose key is at hand. The outer error is that of the seal.
 pub(crate) fn open(shared: &Shared, authority: &Authority) -> Result<Result<Signer, PkiError>, StoreError> {
     let key = shared.sealer.open(&pki::place(&authority.id.to_string()), &authority.key)?;
@@ -124,14 +207,14 @@ pub(crate) fn open(shared: &Shared, authority: &Authority) -> Result<Result<Sign
 }
 
 /// What an authority was made as.
-pub(crate) fn form(authority: &Authority) -> Result<Form, PkiError> {
-    serde_json::from_value(authority.founded_as.clone())
+pub(crate) fn form(founded_as: &Value) -> Result<Form, PkiError> {
+    serde_json::from_value(founded_as.clone())
         .map_err(|error| PkiError::Unreadable { what: "authority", reason: error.to_string() })
 }
 
 /// Another generation of an authority that there is.
 pub(crate) fn successor(shared: &Shared, before: &Authority, generation: i32) -> Result<Authority, PkiError> {
-    let form = form(before)?;
+    let form = form(&before.founded_as)?;
     make(shared, &form, &before.founded_as, generation)
 }
 
@@ -151,6 +234,7 @@ fn make(shared: &Shared, form: &Form, founded_as: &Value, generation: i32) -> Re
         generation,
         founded_as: founded_as.clone(),
         certificate: founded.certificate,
+        above: String::new(),
         key,
         not_after: founded.not_after,
         // Read back when it is kept.
@@ -243,6 +327,7 @@ pub(crate) fn signed(
         names: asked.names.iter().map(ToString::to_string).collect(),
         usages: usages.iter().map(|usage| usage.as_str().to_owned()).collect(),
         body: issued.certificate,
+        above: by.above.clone(),
         not_before: issued.not_before,
         not_after: issued.not_after,
         renew_at: issued.renew_at,
@@ -256,7 +341,7 @@ pub(crate) fn place(by: &Authority, part: i32) -> String {
 }
 
 fn certificate(signed: Certificate) -> Did {
-    Did::Told(object(json!({"chain": signed.body, "renew_at": text(signed.renew_at)})))
+    Did::Told(object(json!({"chain": signed.body + &signed.above, "renew_at": text(signed.renew_at)})))
 }
 
 fn text(time: OffsetDateTime) -> String {
