@@ -1,7 +1,7 @@
 //! The catalog: what is compiled in, and what was pushed to the database. It is looked up at each use, so that all engines
 //! have the same one at all times and none has to be told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use engine_catalog::{Folder, Loaded, load_folders};
@@ -86,7 +86,9 @@ pub(crate) async fn are_there(pool: &PgPool, pushed: &[Folder]) -> Result<bool, 
         let hash = hash(&folder.packed());
         stored.iter().any(|one| Some(&one.name) == name.as_ref() && one.hash == hash)
     };
-    Ok(pushed.iter().all(is_there))
+    let hashes: BTreeSet<String> = pushed.iter().map(|folder| hash(&folder.packed())).collect();
+    // One that is given twice is refused as ever.
+    Ok(hashes.len() == pushed.len() && pushed.iter().all(is_there))
 }
 
 impl Draft {
