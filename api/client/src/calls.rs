@@ -9,7 +9,11 @@ use engine_core::request::{
     SignRequest, StandRequest, Version, WorkloadDetail, WorkloadView,
 };
 use engine_core::view::{
-    Applied, AuthorityRequestView, AuthorityView, BundleDiff, BundleFiles, BundleView, BundlesRequest, CertificateView, DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, HookAdded, HookRequest, HookTest, HookView, JobView, LabelRequest, LogLine, Moved, NodeRoleView, NodeView, Pushed, RecordView, Resealed, ResidueView, RevisionView, RuleTest, RuleTestRequest, SecretView, SettingView, Settled, StatusView, Stood, WhyView, ZoneView,
+    Applied, AuthorityRequestView, AuthorityView, BundleDiff, BundleFiles, BundleView, BundlesRequest, CertificateView,
+    DeploymentDetail, DeploymentView, DeploymentWhyView, DriftReport, EngineView, EventView, HookAdded, HookRequest,
+    HookTest, HookView, JobView, LabelRequest, LogLine, Moved, NodeRoleView, NodeView, Pushed, RecordView, Resealed,
+    ResidueView, RevisionView, RuleTest, RuleTestRequest, SecretView, SettingView, Settled, StatusView, Stood, WhyView,
+    ZoneView,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

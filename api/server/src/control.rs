@@ -11,7 +11,9 @@ use engine_core::request::{
     AskRequest, CheckRequest, ImportRequest, RedeployRequest, RevocationReason, RotationMove, Seen, SignRequest,
 };
 use engine_core::view::{
-    Applied, AuthorityRequestView, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest, HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
+    Applied, AuthorityRequestView, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent,
+    HookAdded, HookRequest, HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, Resealed, RuleTest,
+    RuleTestRequest, SettingView, Settled, Stood,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;

@@ -17,7 +17,9 @@ use engine_core::request::{
 };
 use engine_core::testing::{Fixture, catalog};
 use engine_core::view::{
-    Applied, AuthorityRequestView, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent, HookAdded, HookRequest, HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, RefusalKind, Resealed, RuleTest, RuleTestRequest, SettingView, Settled, Stood,
+    Applied, AuthorityRequestView, BundleDiff, BundleView, BundlesRequest, CertificateView, Counted, ExecEvent,
+    HookAdded, HookRequest, HookTest, HookView, LabelRequest, Moved, Pushed, Refusal, RefusalKind, Resealed, RuleTest,
+    RuleTestRequest, SettingView, Settled, Stood,
 };
 use engine_store::testing::Database;
 use serde_json::json;
