@@ -226,7 +226,8 @@ fn difference(before: &Rows, after: &Rows) -> BTreeMap<Uuid, Vec<Edit>> {
     all
 }
 
-/// Changes a zone in one statement, if it still has this generation. `None`: somebody was faster, and nothing is changed.
+/// Changes a zone in one statement, if it still has this generation, and hints at it if another engine answers too. `None`:
+/// somebody was faster, and nothing is changed.
 pub async fn step(
     executor: impl PgExecutor<'_>,
     engine: EngineId,
@@ -249,7 +250,10 @@ pub async fn step(
              on conflict (zone_id, name, kind) do update set data = excluded.data, ttl = excluded.ttl,
                 vertex_id = excluded.vertex_id, since = excluded.since, gone = excluded.gone
            )
-           select pg_notify($9, $10) as told, generation from raised"#,
+           select generation, case when exists (
+                select from engine where engine_id <> $11 and dns <> '{}' and lease_until > clock_timestamp()
+           ) then pg_notify($9, $10) end as told
+           from raised"#,
         zone,
         generation,
         &names,
@@ -259,7 +263,8 @@ pub async fn step(
         &vertices,
         &gone,
         DNS,
-        engine.0.to_string()
+        engine.0.to_string(),
+        engine.0
     )
     .fetch_optional(executor)
     .await
