@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 const MOST: usize = 500;
 /// Writes that wait for one.
 const WAITING: usize = 4096;
+/// How long those who may come again are waited for at most: no turn of the database takes less than a part of this.
+const REJOIN: Duration = Duration::from_millis(1);
 /// While the database does not answer.
 const DOWN_PAUSE: Duration = Duration::from_millis(250);
 
@@ -81,22 +83,22 @@ impl<Q, A> Gathered<Q, A> {
             match together {
                 Ok(answers) => tellers.into_iter().zip(answers).for_each(|(teller, answer)| tell(teller, Ok(answer))),
                 // One of them does not fit what is there; the others do.
-                Err(_) if asked.len() > 1 => {
+                Err(error) if asked.len() > 1 && !error.is_transient() => {
                     for (one, teller) in asked.iter().zip(tellers) {
                         let Some(alone) = attempt(&by, slice::from_ref(one), &stop).await else { return };
-                        tell(teller, alone.map(|mut answers| answers.remove(0)));
+                        tell(teller, alone.map(|mut answers| answers.remove(0)).map_err(|error| failure(&error)));
                     }
                 }
-                Err(failure) => tellers.into_iter().for_each(|teller| tell(teller, Err(failure.clone()))),
+                Err(error) => tellers.into_iter().for_each(|teller| tell(teller, Err(failure(&error)))),
             }
             last = (count, began.elapsed());
         }
     }
 
     /// Those who were told a moment ago ask again in a moment: without them the first one goes alone, and all others wait for it.
-    /// So it waits for as many as there were, but for half as long as their write took at most.
+    /// So it waits for as many as there were, for half as long as their write took, and for [`REJOIN`] at most.
     async fn rejoin(&mut self, batch: &mut Vec<Asked<Q, A>>, (count, took): (usize, Duration)) {
-        let end = Instant::now() + took / 2;
+        let end = Instant::now() + (took / 2).min(REJOIN);
         while batch.len() < count && Instant::now() < end {
             match self.0.try_recv() {
                 Ok(one) => batch.push(one),
@@ -112,19 +114,90 @@ async fn attempt<W: Write>(
     by: &W,
     asked: &[W::Asked],
     stop: &CancellationToken,
-) -> Option<Result<Vec<W::Answer>, Failure>> {
+) -> Option<Result<Vec<W::Answer>, StoreError>> {
     loop {
         match by.write(asked).await {
-            Ok(answers) => return Some(Ok(answers)),
             Err(error) if error.is_transient() && W::DOWN == Down::Waits => {
                 stop.run_until_cancelled(sleep(DOWN_PAUSE)).await?;
             }
-            Err(error) => return Some(Err(Failure { code: error.code().to_owned(), message: error.to_string() })),
+            written => return Some(written),
         }
     }
+}
+
+fn failure(error: &StoreError) -> Failure {
+    Failure { code: error.code().to_owned(), message: error.to_string() }
 }
 
 fn tell<A>(teller: oneshot::Sender<Result<A, Failure>>, answer: Result<A, Failure>) {
     // Who does not wait any more asks again.
     let _ = teller.send(answer);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use engine_store::connect::{Target, connect_one};
+    use futures::future;
+
+    use super::*;
+
+    /// Doubles numbers. Thirteen does not fit, and while it is down nothing does.
+    #[derive(Clone, Default)]
+    struct Doubles {
+        batches: Arc<Mutex<Vec<usize>>>,
+        down: Arc<AtomicBool>,
+    }
+
+    impl Write for Doubles {
+        type Asked = u32;
+        type Answer = u32;
+
+        const DOWN: Down = Down::Fails;
+
+        async fn write(&self, asked: &[u32]) -> Result<Vec<u32>, StoreError> {
+            self.batches.lock().expect("whole").push(asked.len());
+            if self.down.load(Ordering::Relaxed) {
+                let nobody = Target::url("postgres://nobody@127.0.0.1:1/none").expect("an address");
+                connect_one(&nobody).await?;
+            }
+            if asked.contains(&13) {
+                return Err(StoreError::DatabaseUrl { reason: "thirteen".to_owned() });
+            }
+            Ok(asked.iter().map(|one| one * 2).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_wait_go_together_and_one_that_does_not_fit_spoils_nothing() {
+        let ((way, gathered), by, stop) = (gather(), Doubles::default(), CancellationToken::new());
+        let (written, asked) = (by.clone(), [12, 13, 14]);
+        let asks = future::join_all(asked.map(|one| way.ask(one)));
+        let writes = gathered.write(by, stop.clone());
+        let answers = tokio::select! {
+            answers = asks => answers,
+            () = writes => panic!("nobody stopped it"),
+        };
+        let told: Vec<_> =
+            answers.into_iter().map(|answer| answer.expect("told").map_err(|failure| failure.code)).collect();
+        assert_eq!(told, [Ok(24), Err("database-url".to_owned()), Ok(28)]);
+        assert_eq!(*written.batches.lock().expect("whole"), [3, 1, 1, 1], "together, and then each alone");
+    }
+
+    #[tokio::test]
+    async fn while_the_database_does_not_answer_all_are_told_at_once() {
+        let ((way, gathered), by, stop) = (gather(), Doubles::default(), CancellationToken::new());
+        by.down.store(true, Ordering::Relaxed);
+        let written = by.clone();
+        let asks = future::join_all([1, 2, 3].map(|one| way.ask(one)));
+        let writes = gathered.write(by, stop.clone());
+        let answers = tokio::select! {
+            answers = asks => answers,
+            () = writes => panic!("nobody stopped it"),
+        };
+        assert!(answers.into_iter().all(|answer| answer.expect("told").is_err()));
+        assert_eq!(*written.batches.lock().expect("whole"), [3], "one attempt for all of them");
+    }
 }
