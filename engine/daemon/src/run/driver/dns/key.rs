@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use engine_agent::protocol::Mode;
 use engine_core::document::Object;
 use engine_core::secret;
-use engine_dns::{Grant, Key, Name, update};
+use engine_dns::{Key, Name, update};
 use engine_store::StoreError;
 use engine_store::dns::{self, Wanted};
 use futures::future;
@@ -79,7 +79,6 @@ fn read(inputs: &Inputs) -> Result<(Name, BTreeMap<String, String>, Key), Did> {
     }
     let wrong = |error| Did::failed("dns-key", format!("`secret` is none: {error}"));
     let key = Key::parse(&format!("hmac-sha256:{name}:{}", inputs.secret)).map_err(wrong)?;
-    Grant::new(name.clone(), &inputs.secret, zone).map_err(wrong)?;
     Ok((name, zones, key))
 }
 
