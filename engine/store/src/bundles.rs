@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::EVENTS;
+use crate::events;
 
 /// A bundle that was pushed.
 #[derive(Clone, Debug)]
@@ -105,17 +105,8 @@ pub async fn put(
         .map(|one| ("bundle.pushed", json!({"bundle": one.name, "version": one.version, "hash": one.hash})));
     let removed = removed.iter().map(|name| ("bundle.removed", json!({"bundle": name})));
     for (kind, detail) in pushed.chain(removed) {
-        sqlx::query!(
-            "insert into event (at, kind, principal, detail) values (clock_timestamp(), $1, $2, $3)",
-            kind,
-            by,
-            detail
-        )
-        .execute(&mut *tx)
-        .await
-        .map_err(&failed)?;
+        events::write(&mut tx, kind, by, detail).await?;
     }
-    sqlx::query!("select pg_notify($1, '')", EVENTS).execute(&mut *tx).await.map_err(&failed)?;
     tx.commit().await.map_err(&failed)?;
     Ok(Some(generation))
 }

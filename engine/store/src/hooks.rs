@@ -5,12 +5,12 @@ use std::time::Duration;
 use engine_core::id::EngineId;
 use engine_core::view::HookView;
 use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::EVENTS;
+use crate::events;
 
 /// A hook, as whoever delivers needs it.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub async fn add(pool: &PgPool, hook: &Hook, by: &str) -> Result<bool, StoreErro
     .await
     .map_err(&failed)?;
     if done.rows_affected() > 0 {
-        event(&mut tx, "hook.added", &hook.name, by).await?;
+        events::write(&mut tx, "hook.added", by, json!({"hook": &hook.name})).await?;
     }
     tx.commit().await.map_err(&failed)?;
     Ok(done.rows_affected() > 0)
@@ -93,25 +93,10 @@ pub async fn remove(pool: &PgPool, name: &str, by: &str) -> Result<bool, StoreEr
     let mut tx = pool.begin().await.map_err(&failed)?;
     let done = sqlx::query!("delete from hook where name = $1", name).execute(&mut *tx).await.map_err(&failed)?;
     if done.rows_affected() > 0 {
-        event(&mut tx, "hook.removed", name, by).await?;
+        events::write(&mut tx, "hook.removed", by, json!({"hook": name})).await?;
     }
     tx.commit().await.map_err(&failed)?;
     Ok(done.rows_affected() > 0)
-}
-
-async fn event(connection: &mut PgConnection, kind: &str, name: &str, by: &str) -> Result<(), StoreError> {
-    let failed = doing("writing an event");
-    sqlx::query!(
-        "insert into event (at, kind, principal, detail) values (clock_timestamp(), $1, $2, $3)",
-        kind,
-        by,
-        json!({"hook": name})
-    )
-    .execute(&mut *connection)
-    .await
-    .map_err(&failed)?;
-    sqlx::query!("select pg_notify($1, '')", EVENTS).execute(connection).await.map_err(&failed)?;
-    Ok(())
 }
 
 /// Takes hooks that there is something for, and that nobody delivers for: nobody has them, or who has them is gone, or was not

@@ -32,6 +32,7 @@ pub mod snapshot;
 pub mod testing;
 
 mod error;
+mod events;
 
 pub use error::StoreError;
 pub use migrate::MIGRATOR;

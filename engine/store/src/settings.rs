@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{EVENTS, WORK};
+use crate::events;
+use crate::pass::WORK;
 
 /// A profile, a policy or a rule.
 #[derive(Clone, Debug)]
@@ -120,18 +121,7 @@ async fn event(
     name: &str,
     by: &str,
 ) -> Result<(), StoreError> {
-    let failed = doing("writing an event");
-    sqlx::query!(
-        "insert into event (at, kind, principal, detail) values (clock_timestamp(), $1, $2, $3)",
-        format!("{}.{what}", kind.as_str()),
-        by,
-        json!({ kind.as_str(): name })
-    )
-    .execute(&mut *connection)
-    .await
-    .map_err(&failed)?;
-    sqlx::query!("select pg_notify($1, '')", EVENTS).execute(connection).await.map_err(&failed)?;
-    Ok(())
+    events::write(connection, &format!("{}.{what}", kind.as_str()), by, json!({ kind.as_str(): name })).await
 }
 
 async fn all_to_rule(connection: &mut sqlx::PgConnection) -> Result<(), StoreError> {
