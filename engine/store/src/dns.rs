@@ -160,10 +160,19 @@ pub async fn set_zones(
     if write::ours(&mut tx, engine, &[job]).await?.is_empty() {
         return Ok(Written::NotOurs);
     }
-    let gone = sqlx::query!("delete from zone where vertex_id = $1 and name <> all($2)", of.1.0, names)
-        .execute(&mut *tx)
-        .await
-        .map_err(&failed)?;
+    // Whoever writes to a zone holds it: locked, nothing more comes into it.
+    let gone = sqlx::query_scalar!(
+        "select zone_id from zone where vertex_id = $1 and name <> all($2) order by zone_id for update",
+        of.1.0,
+        names
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(&failed)?;
+    if !gone.is_empty() {
+        sqlx::query!("delete from record where zone_id = any($1)", &gone).execute(&mut *tx).await.map_err(&failed)?;
+        sqlx::query!("delete from zone where zone_id = any($1)", &gone).execute(&mut *tx).await.map_err(&failed)?;
+    }
     let ids: Vec<Uuid> = names.iter().map(|_| Uuid::now_v7()).collect();
     // A name that waits for another transaction's is decided by how that one ends.
     let made = sqlx::query!(
@@ -188,7 +197,7 @@ pub async fn set_zones(
     if let Some(name) = taken {
         return Ok(Written::Taken { name });
     }
-    if gone.rows_affected() + made.rows_affected() > 0 {
+    if !gone.is_empty() || made.rows_affected() > 0 {
         write::tell(&mut tx).await?;
     }
     tx.commit().await.map_err(&failed)?;
