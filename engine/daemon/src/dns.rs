@@ -7,9 +7,10 @@ mod memory;
 use std::sync::Arc;
 
 use engine_store::StoreError;
+use engine_store::connect::Own;
 use engine_store::dns::{self, Change, Written};
 
-pub(crate) use self::changes::{Network, NetworkChange};
+pub(crate) use self::changes::{Drafts, NetworkChange};
 pub(crate) use self::feed::serve;
 pub(crate) use self::memory::Memory;
 use crate::gather::{Down, Gather, Write};
@@ -19,7 +20,10 @@ use crate::shared::Shared;
 pub(crate) type Names = Gather<Change, Written>;
 
 /// Writes records of node roles, as soon as the database answers. This engine answers them when it has told so.
-pub(crate) struct Records(pub(crate) Arc<Shared>);
+pub(crate) struct Records {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) own: Own,
+}
 
 impl Write for Records {
     type Asked = Change;
@@ -27,9 +31,11 @@ impl Write for Records {
 
     const DOWN: Down = Down::Waits;
 
-    async fn write(&self, changes: &[Change]) -> Result<Vec<Written>, StoreError> {
-        let (written, steps) = dns::set_records(&self.0.pool, self.0.engine(), changes).await?;
-        self.0.memory.take_steps(steps);
+    async fn write(&mut self, changes: &[Change]) -> Result<Vec<Written>, StoreError> {
+        let mut connection = self.own.take().await?;
+        let (written, steps) = dns::set_records(&mut connection, self.shared.engine(), changes).await?;
+        self.own.keep(connection);
+        self.shared.memory.take_steps(steps);
         Ok(written)
     }
 }

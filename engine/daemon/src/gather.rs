@@ -44,7 +44,7 @@ pub(crate) trait Write: Send + Sync {
     const DOWN: Down;
 
     /// All in one transaction: as many answers as it is asked, or nothing was written.
-    fn write(&self, asked: &[Self::Asked]) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
+    fn write(&mut self, asked: &[Self::Asked]) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
 }
 
 pub(crate) fn gather<Q, A>() -> (Gather<Q, A>, Gathered<Q, A>) {
@@ -68,7 +68,7 @@ impl<Q, A> Gather<Q, A> {
 
 impl<Q, A> Gathered<Q, A> {
     /// Writes until it is stopped.
-    pub(crate) async fn write<W: Write<Asked = Q, Answer = A>>(mut self, by: W, stop: CancellationToken) {
+    pub(crate) async fn write<W: Write<Asked = Q, Answer = A>>(mut self, mut by: W, stop: CancellationToken) {
         let mut batch = Vec::new();
         let mut last = (0, Duration::ZERO);
         loop {
@@ -79,13 +79,13 @@ impl<Q, A> Gathered<Q, A> {
             self.rejoin(&mut batch, last).await;
             let (count, began) = (batch.len(), Instant::now());
             let (asked, tellers): (Vec<Q>, Vec<_>) = batch.drain(..).unzip();
-            let Some(together) = attempt(&by, &asked, &stop).await else { return };
+            let Some(together) = attempt(&mut by, &asked, &stop).await else { return };
             match together {
                 Ok(answers) => tellers.into_iter().zip(answers).for_each(|(teller, answer)| tell(teller, Ok(answer))),
                 // One of them does not fit what is there; the others do.
                 Err(error) if asked.len() > 1 && !error.is_transient() => {
                     for (one, teller) in asked.iter().zip(tellers) {
-                        let Some(alone) = attempt(&by, slice::from_ref(one), &stop).await else { return };
+                        let Some(alone) = attempt(&mut by, slice::from_ref(one), &stop).await else { return };
                         tell(teller, alone.map(|mut answers| answers.remove(0)).map_err(|error| failure(&error)));
                     }
                 }
@@ -111,7 +111,7 @@ impl<Q, A> Gathered<Q, A> {
 
 /// Nothing if the engine ends before.
 async fn attempt<W: Write>(
-    by: &W,
+    by: &mut W,
     asked: &[W::Asked],
     stop: &CancellationToken,
 ) -> Option<Result<Vec<W::Answer>, StoreError>> {
@@ -157,7 +157,7 @@ mod tests {
 
         const DOWN: Down = Down::Fails;
 
-        async fn write(&self, asked: &[u32]) -> Result<Vec<u32>, StoreError> {
+        async fn write(&mut self, asked: &[u32]) -> Result<Vec<u32>, StoreError> {
             self.batches.lock().expect("whole").push(asked.len());
             if self.down.load(Ordering::Relaxed) {
                 let nobody = Target::url("postgres://nobody@127.0.0.1:1/none").expect("an address");

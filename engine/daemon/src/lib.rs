@@ -36,6 +36,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use engine_dns::Server;
+use engine_store::connect::Own;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +63,7 @@ impl Engine {
             tracing::warn!("{warning}");
         }
         lease::enter(&shared).await?;
+        let own = || Own::new(shared.pool.clone());
         let stop = CancellationToken::new();
         let mut loops = JoinSet::new();
         let (runners, reports) = run::Runners::new(Arc::clone(&shared));
@@ -76,9 +78,9 @@ impl Engine {
         loops.spawn(rules::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(again::watch(Arc::clone(&shared), stop.clone()));
-        loops.spawn(records.write(dns::Records(Arc::clone(&shared)), stop.clone()));
-        loops.spawn(changes.write(dns::Network(Arc::clone(&shared)), stop.clone()));
-        loops.spawn(asked.write(signing::Signed(Arc::clone(&shared)), stop.clone()));
+        loops.spawn(records.write(dns::Records { shared: Arc::clone(&shared), own: own() }, stop.clone()));
+        loops.spawn(changes.write(dns::Drafts { shared: Arc::clone(&shared), own: own() }, stop.clone()));
+        loops.spawn(asked.write(signing::Signed(own()), stop.clone()));
         if !answers.is_empty() {
             loops.spawn(dns::serve(Arc::clone(&shared), server, stop.clone()));
         }

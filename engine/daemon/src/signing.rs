@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use engine_core::settle::turn::Failure;
 use engine_pki::Signer;
 use engine_pki::authority::Permitted;
+use engine_store::connect::Own;
 use engine_store::pki::{self, Authority, Request};
 use engine_store::{StoreError, rotation};
 
@@ -93,7 +94,7 @@ impl Signing {
 }
 
 /// Writes what was signed. Who asked is told what went wrong, and asks again.
-pub(crate) struct Signed(pub(crate) Arc<Shared>);
+pub(crate) struct Signed(pub(crate) Own);
 
 impl Write for Signed {
     type Asked = Request;
@@ -101,8 +102,10 @@ impl Write for Signed {
 
     const DOWN: Down = Down::Fails;
 
-    async fn write(&self, requests: &[Request]) -> Result<Vec<bool>, StoreError> {
-        let kept: HashSet<String> = pki::keep_all(&self.0.pool, requests).await?;
+    async fn write(&mut self, requests: &[Request]) -> Result<Vec<bool>, StoreError> {
+        let mut connection = self.0.take().await?;
+        let kept: HashSet<String> = pki::keep_all(&mut connection, requests).await?;
+        self.0.keep(connection);
         Ok(requests.iter().map(|request| kept.contains(&request.signed.serial)).collect())
     }
 }

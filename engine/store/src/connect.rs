@@ -22,9 +22,11 @@ use crate::StoreError;
 
 mod classify;
 mod listen;
+mod own;
 
 pub use classify::{code, is_transient};
 pub use listen::{Hint, listen};
+pub use own::Own;
 
 /// The oldest major version of Postgres that our SQL is written for.
 pub const LEAST_POSTGRES: u32 = 14;

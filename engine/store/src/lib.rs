@@ -37,4 +37,4 @@ mod events;
 pub use error::StoreError;
 pub use migrate::MIGRATOR;
 /// A pool of connections to the database.
-pub use sqlx::PgPool;
+pub use sqlx::{PgConnection, PgPool};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine_dns::{Asked, Changes, Code, Data, Held, Kind, Name, Sets};
-use engine_store::StoreError;
+use engine_store::connect::Own;
 use engine_store::dns::{self, Edit, Row};
+use engine_store::{PgConnection, StoreError};
 use uuid::Uuid;
 
 use super::feed;
@@ -19,7 +20,7 @@ const ATTEMPTS: usize = 100;
 /// The way to whoever writes changes from the network.
 pub(crate) type NetworkChange = Gather<Asked, Code>;
 
-/// Who is handed changes by the server, and writes them. Who asked is told if the database does not answer.
+/// Who is handed changes by the server.
 pub(crate) struct Network(pub(crate) Arc<Shared>);
 
 impl Changes for Network {
@@ -35,29 +36,42 @@ impl Changes for Network {
     }
 }
 
-impl Write for Network {
+/// Who writes them. Who asked is told if the database does not answer.
+pub(crate) struct Drafts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) own: Own,
+}
+
+impl Write for Drafts {
     type Asked = Asked;
     type Answer = Code;
 
     const DOWN: Down = Down::Fails;
 
-    async fn write(&self, all: &[Asked]) -> Result<Vec<Code>, StoreError> {
+    async fn write(&mut self, all: &[Asked]) -> Result<Vec<Code>, StoreError> {
         let mut zones: BTreeMap<&Name, Vec<usize>> = BTreeMap::new();
         for (place, asked) in all.iter().enumerate() {
             zones.entry(&asked.zone).or_default().push(place);
         }
+        let mut connection = self.own.take().await?;
         let mut codes = vec![Code::Failed; all.len()];
         for (zone, places) in zones {
             let of_zone: Vec<&Asked> = places.iter().filter_map(|place| all.get(*place)).collect();
-            let told = change(&self.0, zone, &of_zone).await?;
+            let told = change(&self.shared, &mut connection, zone, &of_zone).await?;
             places.into_iter().zip(told).for_each(|(place, code)| codes[place] = code);
         }
+        self.own.keep(connection);
         Ok(codes)
     }
 }
 
 /// What comes of changes of one zone, one after the other.
-async fn change(shared: &Shared, zone: &Name, all: &[&Asked]) -> Result<Vec<Code>, StoreError> {
+async fn change(
+    shared: &Shared,
+    connection: &mut PgConnection,
+    zone: &Name,
+    all: &[&Asked],
+) -> Result<Vec<Code>, StoreError> {
     for _ in 0..ATTEMPTS {
         let decided = shared.memory.zone(zone, |taken| {
             let mut draft = Draft::new(taken);
@@ -67,9 +81,9 @@ async fn change(shared: &Shared, zone: &Name, all: &[&Asked]) -> Result<Vec<Code
         // It is gone: its keys went with it.
         let Some((id, generation, codes, edits)) = decided else { return Ok(vec![Code::NotAuthorized; all.len()]) };
         let stands = if edits.is_empty() {
-            dns::stands(&shared.pool, (id, generation)).await?
+            dns::stands(connection, (id, generation)).await?
         } else {
-            let step = dns::step(&shared.pool, shared.engine(), (id, generation), edits).await?;
+            let step = dns::step(&mut *connection, shared.engine(), (id, generation), edits).await?;
             let stands = step.is_some();
             shared.memory.take_steps(step.into_iter().collect());
             stands

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use engine_core::id::{EngineId, JobId, VertexId};
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{Change, DNS, Written};
@@ -61,11 +61,11 @@ struct LockedZone {
 /// Gives each node role the records of its change and no others. Either all of a change is done, or nothing of it; what is as
 /// wanted already is not written. Durable when it returns.
 pub async fn set_records(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     engine: EngineId,
     changes: &[Change],
 ) -> Result<(Vec<Written>, Vec<Step>), StoreError> {
-    let mut tx = pool.begin().await.map_err(doing("writing records"))?;
+    let mut tx = connection.begin().await.map_err(doing("writing records"))?;
     let jobs: Vec<(JobId, i64)> = changes.iter().map(|change| change.job).collect();
     let ours = ours(&mut tx, engine, &jobs).await?;
     let zones = lock_zones(&mut tx, changes).await?;
@@ -80,7 +80,7 @@ pub async fn set_records(
     for (zone, edits) in difference(&before, &after) {
         let generation = generations.get(&zone).copied().unwrap_or_default();
         // It is locked, so nobody was faster.
-        steps.extend(step(&mut *tx, engine, (zone, generation), edits).await?);
+        steps.extend(step(&mut tx, engine, (zone, generation), edits).await?);
     }
     if !steps.is_empty() {
         tx.commit().await.map_err(doing("writing records"))?;
@@ -229,7 +229,7 @@ fn difference(before: &Rows, after: &Rows) -> BTreeMap<Uuid, Vec<Edit>> {
 /// Changes a zone in one statement, if it still has this generation, and hints at it if another engine answers too. `None`:
 /// somebody was faster, and nothing is changed.
 pub async fn step(
-    executor: impl PgExecutor<'_>,
+    connection: &mut PgConnection,
     engine: EngineId,
     (zone, generation): (Uuid, i64),
     edits: Vec<Edit>,
@@ -266,16 +266,16 @@ pub async fn step(
         engine.0.to_string(),
         engine.0
     )
-    .fetch_optional(executor)
+    .fetch_optional(connection)
     .await
     .map_err(doing("writing records"))?;
     Ok(told.map(|told| Step { zone, generation: told.generation, edits }))
 }
 
 /// Does a zone still have this generation?
-pub async fn stands(pool: &PgPool, (zone, generation): (Uuid, i64)) -> Result<bool, StoreError> {
+pub async fn stands(connection: &mut PgConnection, (zone, generation): (Uuid, i64)) -> Result<bool, StoreError> {
     let found = sqlx::query!("select zone_id from zone where zone_id = $1 and generation = $2", zone, generation)
-        .fetch_optional(pool)
+        .fetch_optional(connection)
         .await
         .map_err(doing("looking at a zone"))?;
     Ok(found.is_some())

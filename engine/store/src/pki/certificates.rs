@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use engine_core::id::{JobId, VertexId};
 use engine_core::request::RevocationReason;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -109,7 +109,7 @@ pub struct Request {
 
 /// Keeps what was signed for people who asked over the API, all in one transaction: a commit is what costs. Each of them that
 /// its authority stands by at this moment is kept; of the others nothing is, and nobody may be told of them.
-pub async fn keep_all(pool: &PgPool, all: &[Request]) -> Result<HashSet<String>, StoreError> {
+pub async fn keep_all(connection: &mut PgConnection, all: &[Request]) -> Result<HashSet<String>, StoreError> {
     let row = |one: &Request| {
         let signed = &one.signed;
         json!({"serial": signed.serial, "authority_id": one.authority, "principal": one.by, "node": signed.node,
@@ -141,7 +141,7 @@ pub async fn keep_all(pool: &PgPool, all: &[Request]) -> Result<HashSet<String>,
            select serial as "serial!" from kept"#,
         Value::Array(all.iter().map(row).collect())
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
     .map_err(doing("keeping certificates"))?;
     Ok(kept.into_iter().collect())
