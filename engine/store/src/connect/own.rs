@@ -35,7 +35,7 @@ impl Own {
         Ok(self.pool.acquire().await.map_err(doing("connecting"))?.detach())
     }
 
-    /// Keeps it for the next time. One that a write failed on is not given back.
+    /// Keeps it for the next time, with no transaction open. One that a write failed on is not given back.
     pub fn keep(&mut self, connection: PgConnection) {
         self.kept = Some((connection, Instant::now()));
     }

@@ -82,9 +82,9 @@ pub async fn set_records(
         // It is locked, so nobody was faster.
         steps.extend(step(&mut tx, engine, (zone, generation), edits).await?);
     }
-    if !steps.is_empty() {
-        tx.commit().await.map_err(doing("writing records"))?;
-    }
+    // What it holds it lets go of now, and not when the connection is used again.
+    let ended = if steps.is_empty() { tx.rollback().await } else { tx.commit().await };
+    ended.map_err(doing("writing records"))?;
     Ok((results, steps))
 }
 
