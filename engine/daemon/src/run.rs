@@ -43,6 +43,8 @@ const DOWN_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Ended {
     /// Its deployment.
     pub(crate) deployment: DeploymentId,
+    /// Its vertex.
+    pub(crate) vertex: VertexId,
     /// Validated outputs, or why it failed.
     pub(crate) result: Result<Object, Failure>,
     /// When it ended, if its executor itself said that it failed.
@@ -241,7 +243,7 @@ impl Runners {
         let (outcome, told) = match ran {
             Ran::NotOurs => return None,
             Ran::Over(outcome) => (outcome, true),
-            Ran::Later { saw, after } => (later::put_away(&self.shared, job, &saw, after).await?, true),
+            Ran::Later { saw, after } => (Box::pin(later::put_away(&self.shared, job, &saw, after)).await?, true),
             Ran::Failed(failure) => (failed(&failure.code, failure.message), false),
         };
         // Where the executor can not be asked nobody knows what it did, and outputs that are not valid come out so again.
@@ -351,6 +353,7 @@ impl Runners {
         };
         Ended {
             deployment: job.deployment,
+            vertex: job.vertex,
             result,
             failed_at: None,
             beside: job.beside,

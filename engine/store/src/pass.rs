@@ -5,6 +5,7 @@
 mod apart;
 mod budgets;
 mod claims;
+mod form;
 mod load;
 mod rows;
 mod write;

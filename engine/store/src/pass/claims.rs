@@ -1,14 +1,15 @@
 //! The rows of jobs, as a turn moves them: how they ended, what was claimed, what is given up.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use engine_core::document::Object;
-use engine_core::id::{EngineId, JobId, VertexId};
+use engine_core::id::{EngineId, JobId};
 use engine_core::settle::{Claim, Written};
 use serde_json::{Value, json};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::form::Statement;
 use super::{Locked, Revision};
 use crate::StoreError;
 use crate::error::doing;
@@ -36,16 +37,16 @@ pub struct Finished {
 }
 
 impl Locked {
-    /// Closes the rows of those jobs that still run under this engine and the fence of their claim, and says for which
-    /// vertices. Others' reports are too late: they change nothing.
+    /// Closes the rows of those jobs that still run under this engine and the fence of their claim, and says which those
+    /// are. Others' reports are too late: they change nothing.
     pub async fn finish_jobs<'f>(
         &mut self,
         engine: EngineId,
         finished: impl Iterator<Item = &'f Finished>,
-    ) -> Result<HashMap<JobId, VertexId>, StoreError> {
+    ) -> Result<HashSet<(JobId, i64)>, StoreError> {
         let finished: Vec<&Finished> = finished.collect();
         if finished.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(HashSet::new());
         }
         let ids: Vec<Uuid> = finished.iter().map(|job| job.job.0).collect();
         let fences: Vec<i64> = finished.iter().map(|job| job.fence).collect();
@@ -63,7 +64,7 @@ impl Locked {
                   as u(job_id, fence, outcome, code, message, steps, residue, millis)
              where j.job_id = u.job_id and j.fence = u.fence and j.engine_id = $1 and j.finished_at is null
                    and j.deployment_id = $2
-             returning j.job_id, j.vertex_id",
+             returning j.job_id, j.fence",
             engine.0,
             self.id.0,
             &ids,
@@ -78,21 +79,16 @@ impl Locked {
         .fetch_all(&mut *self.tx)
         .await
         .map_err(doing("recording how jobs ended"))?;
-        let mine: HashMap<JobId, VertexId> =
-            rows.into_iter().map(|row| (JobId(row.job_id), VertexId(row.vertex_id))).collect();
-        let left = finished.iter().filter(|job| job.residue.is_some() && mine.contains_key(&job.job));
+        let mine: HashSet<(JobId, i64)> = rows.into_iter().map(|row| (JobId(row.job_id), row.fence)).collect();
+        let left = finished.iter().filter(|job| job.residue.is_some() && mine.contains(&(job.job, job.fence)));
         self.note_left(&left.map(|job| job.job).collect::<Vec<_>>()).await?;
         Ok(mine)
     }
 
-    pub(super) async fn write_claims(
-        &mut self,
-        claims: &[Claim],
-        revision: &Revision,
-        engine: EngineId,
-    ) -> Result<(), StoreError> {
+    /// The rows of what was claimed.
+    pub(super) fn claims(&self, claims: &[Claim], revision: &Revision, engine: EngineId) -> Option<Statement> {
         if claims.is_empty() {
-            return Ok(());
+            return None;
         }
         let ids: Vec<Uuid> = claims.iter().map(|claim| claim.job.0).collect();
         let vertices: Vec<Uuid> = claims.iter().map(|claim| claim.vertex.0).collect();
@@ -105,7 +101,7 @@ impl Locked {
         let inputs: Vec<Json<&Object>> = claims.iter().map(|claim| Json(&claim.frozen.values)).collect();
         let changed: Vec<Value> = claims.iter().map(|claim| json!(claim.changed)).collect();
         // A remove runs the content and the inputs of the last attempt.
-        sqlx::query!(
+        Some(sqlx::query!(
             "insert into job (job_id, deployment_id, vertex_id, node_id, action, attempt, engine_id, fence, revision,
                               content, digest, inputs, changed, claimed_at)
              select u.job_id, $1, u.vertex_id, coalesce(l.node_id, u.node_id),
@@ -131,11 +127,7 @@ impl Locked {
             &digests as &[&str],
             &inputs as &[Json<&Object>],
             &changed
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("writing claims"))?;
-        Ok(())
+        ))
     }
 
     /// A claim of this turn as its engine runs it, without asking the database for what is known. `None` for a remove:

@@ -1,18 +1,15 @@
 //! What a turn decided, written down: vertices, tallies, values, jobs, events and wake-ups, each kind in one statement.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use engine_core::document::Object;
 use engine_core::graph::RoleName;
 use engine_core::id::{EngineId, VertexId};
-use engine_core::settle::turn::Moved;
 use engine_core::settle::{Tally, Vertex, Written};
-use engine_core::state::{Event, Goal};
-use serde_json::{Value, json};
-use sqlx::types::Json;
-use time::OffsetDateTime;
-use uuid::Uuid;
+use engine_core::state::Event;
+use serde_json::Value;
+use sqlx::PgConnection;
 
+use super::form::{Statement, each, events, goal, vertices};
 use super::{EVENTS, Locked, Revision, WORK};
 use crate::StoreError;
 use crate::error::doing;
@@ -28,18 +25,26 @@ impl Locked {
         principal: &str,
     ) -> Result<Vec<VertexId>, StoreError> {
         self.write_values(&written.values).await?;
-        self.write_vertices(&written.vertices, &written.sought).await?;
+        let claims = engine.and_then(|engine| self.claims(&written.claims, revision, engine));
+        // What is large is put into its form while the database is at work on what was in form before.
+        let (claimed, (vertices, events)) = tokio::join!(
+            biased;
+            run(&mut self.tx, claims, "writing claims"),
+            async {
+                let vertices = vertices(&written.vertices, &written.sought);
+                (vertices, events(self.id, &written.events, &written.vertices, principal))
+            }
+        );
+        claimed?;
+        run(&mut self.tx, vertices, "writing vertices").await?;
         self.write_tallies(&written.tallies).await?;
-        if let Some(engine) = engine {
-            self.write_claims(&written.claims, revision, engine).await?;
-        }
         self.abandon_jobs(written).await?;
         self.write_tokens(&written.tokens).await?;
         self.note_skipped(&skipped(written)).await?;
         let mut woken = self.write_wakes(&written.wake).await?;
         woken.extend(self.wake_some(&written.free).await?);
         self.tell(written, &revision.graph).await?;
-        self.write_events(&written.events, &written.vertices, principal).await?;
+        run(&mut self.tx, events, "writing events").await?;
         if !written.events.is_empty() {
             self.notify(EVENTS).await?;
         }
@@ -51,7 +56,7 @@ impl Locked {
         self.insert_vertices(&written.vertices, &written.sought).await?;
         self.write_tallies(&written.tallies).await?;
         self.write_wakes(&written.wake).await?;
-        self.write_events(&written.events, &written.vertices, principal).await
+        run(&mut self.tx, events(self.id, &written.events, &written.vertices, principal), "writing events").await
     }
 
     /// Says on a channel that something of this deployment changed. Sent with the commit.
@@ -81,69 +86,6 @@ impl Locked {
         .execute(&mut *self.tx)
         .await
         .map_err(doing("keeping gathered values"))?;
-        Ok(())
-    }
-
-    async fn write_vertices(&mut self, vertices: &[Vertex], sought: &BTreeSet<VertexId>) -> Result<(), StoreError> {
-        if vertices.is_empty() {
-            return Ok(());
-        }
-        let causes: Vec<Option<String>> =
-            vertices.iter().map(|vertex| vertex.cause.as_ref().map(ToString::to_string)).collect();
-        let found: Vec<bool> = vertices.iter().map(|vertex| sought.contains(&vertex.id)).collect();
-        sqlx::query!(
-            "update vertex v set
-                 changed_at = case when v.state <> u.state or v.goal <> u.goal then now() else v.changed_at end,
-                 state = u.state, goal = u.goal, armed = u.armed, touched = u.touched, rebound = u.rebound,
-                 applying = u.applying, started = u.started, since = u.since, cause = u.cause,
-                 sought = case when u.sought then u.cause end, wake = u.wake, paused = u.paused, applied = u.applied,
-                 failed = u.failed, frozen = u.frozen, read = u.read, kept = u.kept, outputs = u.outputs,
-                 serving = u.serving, anew = u.anew, accepted = u.accepted, job_id = u.job_id, content = u.content, approved = u.approved,
-                 attempts = u.attempts, code = u.code, tries = u.tries, retry_at = u.retry_at,
-                 renew_at = u.renew_at
-             from unnest($1::uuid[], $2::text[], $3::text[], $4::bool[], $5::bool[], $6::bool[], $7::bool[], $8::bool[],
-                         $9::bigint[], $10::text[], $11::bool[], $12::bool[], $13::bool[], $14::text[], $15::text[],
-                         $16::text[], $17::jsonb[], $18::jsonb[], $19::jsonb[], $20::bool[], $21::uuid[], $22::int[],
-                         $23::text[], $24::text[], $25::text[], $26::bool[], $27::int[], $28::timestamptz[],
-                         $29::bool[], $30::timestamptz[])
-                  as u(vertex_id, state, goal, armed, touched, rebound, applying, started, since, cause, sought, wake,
-                       paused, applied, failed, frozen, read, kept, outputs, serving, job_id, attempts, code, content,
-                       approved, anew, tries, retry_at, accepted, renew_at)
-             where v.vertex_id = u.vertex_id",
-            &each(vertices, |v| v.id.0),
-            &each(vertices, |v| v.phase.state.as_str()) as &[&str],
-            &each(vertices, |v| goal(v.phase.goal)) as &[&str],
-            &each(vertices, |v| v.phase.armed),
-            &each(vertices, |v| v.phase.touched),
-            &each(vertices, |v| v.phase.rebound),
-            &each(vertices, |v| v.phase.applying),
-            &each(vertices, |v| v.phase.started),
-            &each(vertices, |v| v.since) as &[Option<i64>],
-            &causes as &[Option<String>],
-            &found,
-            &each(vertices, |v| v.wake),
-            &each(vertices, |v| v.paused),
-            &each(vertices, |v| v.applied.as_deref()) as &[Option<&str>],
-            &each(vertices, |v| v.failed.as_deref()) as &[Option<&str>],
-            &each(vertices, |v| v.frozen.as_deref()) as &[Option<&str>],
-            &each(vertices, |v| Json(&v.read)) as &[Json<&BTreeMap<String, String>>],
-            &each(vertices, |v| Json(&v.kept)) as &[Json<&Object>],
-            &each(vertices, |v| Json(&v.outputs)) as &[Json<&Object>],
-            &each(vertices, |v| v.serving),
-            &each(vertices, |v| v.job.map(|job| job.0)) as &[Option<Uuid>],
-            &each(vertices, |v| v.attempts),
-            &each(vertices, |v| v.code.as_deref()) as &[Option<&str>],
-            &each(vertices, |v| v.content.as_deref()) as &[Option<&str>],
-            &each(vertices, |v| v.approved.as_deref()) as &[Option<&str>],
-            &each(vertices, |v| v.anew),
-            &each(vertices, |v| v.tries),
-            &each(vertices, |v| v.retry_at) as &[Option<OffsetDateTime>],
-            &each(vertices, |v| v.phase.accepted),
-            &each(vertices, |v| v.renew_at) as &[Option<OffsetDateTime>]
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("writing vertices"))?;
         Ok(())
     }
 
@@ -220,36 +162,13 @@ impl Locked {
         .map_err(doing("waking what was held"))?;
         Ok(woken.into_iter().map(VertexId).collect())
     }
+}
 
-    /// Whatever moves is among `vertices`.
-    async fn write_events(&mut self, events: &[Moved], vertices: &[Vertex], by: &str) -> Result<(), StoreError> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let nodes: HashMap<VertexId, Uuid> = vertices.iter().map(|vertex| (vertex.id, vertex.node.0)).collect();
-        let kinds: Vec<String> = events.iter().map(|moved| format!("node-role.{}", moved.event.as_str())).collect();
-        let on: Vec<Option<Uuid>> = each(events, |moved| nodes.get(&moved.vertex).copied());
-        let jobs: Vec<Option<Uuid>> = each(events, |moved| moved.job.map(|job| job.0));
-        let details: Vec<Value> = events.iter().map(detail).collect();
-        sqlx::query!(
-            "insert into event (at, kind, deployment_id, node_id, vertex_id, job_id, principal, detail)
-             select clock_timestamp(), u.kind, $1, u.node_id, u.vertex_id, u.job_id, $2, u.detail
-             from unnest($3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::jsonb[])
-                  with ordinality as u(kind, node_id, vertex_id, job_id, detail, place)
-             order by u.place",
-            self.id.0,
-            by,
-            &kinds,
-            &on as &[Option<Uuid>],
-            &each(events, |moved| moved.vertex.0),
-            &jobs as &[Option<Uuid>],
-            &details
-        )
-        .execute(&mut *self.tx)
-        .await
-        .map_err(doing("writing events"))?;
-        Ok(())
+async fn run(tx: &mut PgConnection, statement: Option<Statement>, what: &'static str) -> Result<(), StoreError> {
+    if let Some(statement) = statement {
+        statement.execute(tx).await.map_err(doing(what))?;
     }
+    Ok(())
 }
 
 /// Vertices that went without their remove, and why.
@@ -260,26 +179,4 @@ fn skipped(written: &Written) -> Vec<(VertexId, &'static str)> {
         None => (moved.vertex, "its node is lost"),
     })
     .collect()
-}
-
-/// A column of an array of rows.
-fn each<'r, R, T>(rows: &'r [R], column: impl Fn(&'r R) -> T) -> Vec<T> {
-    rows.iter().map(column).collect()
-}
-
-fn goal(goal: Goal) -> &'static str {
-    match goal {
-        Goal::Present => "present",
-        Goal::Absent => "absent",
-    }
-}
-
-fn detail(moved: &Moved) -> Value {
-    let mut detail = match &moved.detail {
-        Value::Object(detail) => detail.clone(),
-        _ => serde_json::Map::new(),
-    };
-    detail.insert("from".to_owned(), json!(moved.from));
-    detail.insert("to".to_owned(), json!(moved.to));
-    Value::Object(detail)
 }
