@@ -6,7 +6,7 @@ use engine_core::request::RedeployRequest;
 use engine_core::view::Health;
 use engine_daemon::Engine;
 use engine_store::testing::newer;
-use engine_store::{migrate, read};
+use engine_store::{migrate, pass, read};
 
 use crate::support::{CHAIN, World, chain};
 
@@ -100,6 +100,25 @@ async fn the_jobs_of_an_engine_that_stopped_are_taken_over() {
         assert_eq!(jobs.len(), 1, "the same job went on");
     }
     two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_comes_too_late_spoils_nothing_for_those_that_come_with_it() {
+    let world = World::new(&CHAIN).await;
+    let engine = world.engine().await;
+    let with = "{script: {base: {delay_ms: 300}}}";
+    engine.control().apply(&chain("blue", 3, "{}", with), "f", &[], "test").await.expect("applied");
+    let status = world.until("blue", |s| s.deployment.counts.running == 3).await;
+    // As long as somebody else holds the deployment all three reports wait; meanwhile one job is taken away.
+    let held = pass::lock(world.database.pool(), status.deployment.id).await.expect("Postgres").expect("it is there");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    world.database.take_away("blue-all-2/base").await;
+    held.roll_back().await.expect("let go");
+    world.until_active("blue").await;
+    // That one was taken away and taken up again; three and their members and the head ran once.
+    let claims = world.database.claims("blue").await;
+    assert_eq!(claims, [(1, 1), (1, 1), (1, 1), (1, 1), (1, 1), (1, 1), (3, 1)]);
+    engine.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

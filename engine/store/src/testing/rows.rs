@@ -128,6 +128,32 @@ impl Database {
         id
     }
 
+    /// Takes the running job of the node role `NODE/ROLE` away from whoever follows it.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub async fn take_away(&self, place: &str) {
+        let take = "update job set fence = fence + 1, engine_id = null where vertex_id = $1 and finished_at is null";
+        let vertex = self.place(place).await;
+        let took = sqlx::query(take).bind(vertex).execute(self.pool()).await.expect("Postgres takes it away");
+        assert_eq!(took.rows_affected(), 1, "{place} has a running job");
+    }
+
+    /// Of each job of a deployment its claims, and how often it moved its node role when it was over.
+    ///
+    /// # Panics
+    /// When Postgres refuses.
+    pub async fn claims(&self, deployment: &str) -> Vec<(i64, i64)> {
+        sqlx::query_as(
+            "select fence, (select count(*) from event e where e.job_id = j.job_id and e.kind = 'node-role.done')
+             from job j join deployment d using (deployment_id) where d.name = $1 order by fence",
+        )
+        .bind(deployment)
+        .fetch_all(self.pool())
+        .await
+        .expect("Postgres knows its jobs")
+    }
+
     /// An event of the node role `NODE/ROLE`, with the hint that goes with it.
     ///
     /// # Panics
