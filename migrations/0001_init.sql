@@ -331,12 +331,14 @@ create table job (
     residue       jsonb,
     millis        bigint,
     constraint job_finished_has_outcome check ((finished_at is null) = (outcome is null)),
-    constraint job_put_away_is_nobodys check (look_at is null or engine_id is null)
+    constraint job_put_away_is_nobodys check (look_at is null or engine_id is null),
+    constraint job_put_away_is_open check (look_at is null or finished_at is null)
 )
 with (autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_scale_factor = 0.2, autovacuum_vacuum_insert_scale_factor = 0.5);
 create unique index job_one_running_per_vertex on job (vertex_id, beside) where finished_at is null;
 create index job_open on job (engine_id) where finished_at is null;
-create index job_put_away on job (look_at) where look_at is not null and finished_at is null;
+-- It speaks of nothing else: looks for jobs that wait must not go by those that run, or ran while an old transaction stays open.
+create index job_put_away on job (look_at) where look_at is not null;
 create index job_of_vertex on job (vertex_id, claimed_at);
 
 -- What the last check of a node role found, beside its state.

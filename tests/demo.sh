@@ -94,12 +94,28 @@ prove_names() {
     echo "written and read by a client with its certificate, through $(through 'echo $ETCDCTL_ENDPOINTS' | grep -o 'https.*')"
 }
 
+# Another service with an authority of its own, which signs a request of the client.
+foreign() {
+    local folder=$PLINTH_DATA/other name=demo-clients-1.other.plinth.internal
+    mkdir -p "$folder/roles/other-ca" "$folder/workloads/other"
+    echo '{bundle: other, version: 1.0.0}' >"$folder/bundle.yaml"
+    echo '{role: other-ca, version: 1.0.0, about: The authority of another service., is: certificate-authority, milestone: true, with: {common_name: other}}' \
+        >"$folder/roles/other-ca/role.yaml"
+    echo '{workload: other, version: 1.0.0, about: Another service., groups: {none: {}}, roles: {deployment: [other-ca]}}' >"$folder/workloads/other/workload.yaml"
+    echo '{deployment: other, workload: other, nodes: {}}' >"$folder/other.yaml"
+    "$plinth" bundle push "$folder" >/dev/null
+    "$plinth" apply "$folder/other.yaml" --yes --wait >/dev/null
+    through "mkdir -p /root/foreign; cd /root/foreign; openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key \
+        -subj /CN=demo-clients-1 -addext subjectAltName=DNS:$name -out csr 2>/dev/null; base64 -w 0 csr" | grep -o '[A-Za-z0-9+/=]*$' | base64 -d >"$folder/csr"
+    "$plinth" cert sign other other-ca --request "$folder/csr" --subject demo-clients-1 --names "$name" >"$folder/cert"
+    through "echo '$(cat "$folder/cert")' >/root/foreign/cert" >/dev/null
+}
+
 prove_refusals() {
     local serial before='ETCDCTL_CERT=/root/before/cert ETCDCTL_KEY=/root/before/key'
     refused "a client without a certificate" 'unset ETCDCTL_CERT ETCDCTL_KEY'
-    refused "a client with a certificate of another authority" \
-        'cd $(mktemp -d); openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=etcd -days 1 -keyout key -out cert 2>/dev/null
-         ETCDCTL_CERT=$PWD/cert ETCDCTL_KEY=$PWD/key'
+    foreign
+    refused "a client with a certificate of another service's authority" 'ETCDCTL_CERT=/root/foreign/cert ETCDCTL_KEY=/root/foreign/key'
     # The certificate that it has is kept aside, and taken back when it has another one.
     through 'mkdir -p /root/before; cp $ETCDCTL_CERT /root/before/cert; cp $ETCDCTL_KEY /root/before/key' >/dev/null
     serial=$(through 'openssl x509 -in $ETCDCTL_CERT -noout -serial' | sed -n 's/.*serial=//p')

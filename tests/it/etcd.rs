@@ -31,6 +31,18 @@ fn cluster(flags: &str) -> String {
     )
 }
 
+/// Another service with an authority of its own.
+const OTHER: [(&str, &str); 2] = [
+    (
+        "roles/other-ca/role.yaml",
+        "role: other-ca\nversion: 1.0.0\nabout: The authority of another service.\nis: certificate-authority\nmilestone: true\n\
+         with: {common_name: other}\n",
+    ),
+    (
+        "workloads/other/workload.yaml",
+        "workload: other\nversion: 1.0.0\nabout: Another service.\ngroups: {none: {}}\nroles: {deployment: [other-ca]}\n",
+    ),
+];
 const MEMBERS: [&str; 3] = ["it-members-1", "it-members-2", "it-members-3"];
 
 /// Applies of `etcd` that began under a revision: node, begin, end and outcome of each, in the order of their beginning.
@@ -61,15 +73,27 @@ fn until_at(site: &Site, revision: i64) -> Value {
     })
 }
 
-/// Neither without a certificate, nor with one of another authority; and nothing but TLS is spoken.
+/// A client certificate that another service's authority signed, and its key.
+fn of_another_service(site: &Site) -> (String, String) {
+    let document = site.write("other.yaml", "deployment: other\nworkload: other\nnodes: {}\n");
+    site.ok(&["apply", &document, "--yes", "--wait"]);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let name = "it-members-1.other.plinth.internal";
+    let mut asked = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("names");
+    asked.distinguished_name = rcgen::DistinguishedName::new();
+    asked.distinguished_name.push(rcgen::DnType::CommonName, "it-members-1");
+    let csr = asked.serialize_request(&key).expect("a request").pem().expect("PEM");
+    let csr = site.write("other.csr", &csr);
+    let words = ["cert", "sign", "other", "other-ca", "--request", &csr, "--subject", "it-members-1", "--names", name];
+    (site.ok(&words), key.serialize_pem())
+}
+
+/// Neither without a certificate, nor with one of another service's authority; and nothing but TLS is spoken.
 fn only_clients_with_a_certificate_are_heard(site: &Site, urls: &[String]) {
     let ca = Client::file(site, "it-members-1", "/etc/etcd/tls/server/ca.pem");
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let mut strange = rcgen::CertificateParams::new(vec!["it-members-1.it.plinth.internal".to_owned()]).expect("names");
-    strange.distinguished_name.push(rcgen::DnType::CommonName, "etcd");
-    let strange = strange.self_signed(&key).expect("a certificate").pem();
+    let strange = of_another_service(site);
     for url in urls {
-        for client in [Client::with(&ca, None), Client::with(&ca, Some((&strange, &key.serialize_pem())))] {
+        for client in [Client::with(&ca, None), Client::with(&ca, Some((&strange.0, &strange.1)))] {
             let said = client.post(url, "/v3/cluster/member/list", &json!({}), PATIENCE);
             assert!(said.as_ref().is_err_and(|said| said.contains("ertificate")), "{url}: {said:?}");
         }
@@ -108,8 +132,12 @@ fn openssl_accepts_every_chain(site: &Site, nodes: &[&str]) {
             let (ca, own) = (file("ca"), file("cert"));
             let purposes: &[&str] = if at.ends_with("/client") { &["sslclient"] } else { &["sslclient", "sslserver"] };
             for purpose in purposes {
+                // Whoever connects to it knows it by its name.
+                let name = format!("{node}.it.plinth.internal");
                 let words = [
                     "verify",
+                    "-verify_hostname",
+                    &name,
                     "-x509_strict",
                     "-crl_check",
                     "-CRLfile",
@@ -252,7 +280,7 @@ fn a_node_is_made_anew(site: &Site, client: &Client, writer: &Writer) {
 
 #[test]
 fn members_come_and_go_change_and_are_made_anew_and_no_write_fails() {
-    let mut site = Site::new(&[]);
+    let mut site = Site::new(&OTHER);
     site.start();
     site.apply(&cluster(""));
     site.until_active("it");
@@ -292,6 +320,7 @@ fn members_come_and_go_change_and_are_made_anew_and_no_write_fails() {
     assert!(said.status.success());
     let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
     assert!(!said.contains("could not take it away"), "{said}");
+    assert_eq!(site.json(&["residue", "it"]), json!([]), "all is gone that was promised to go");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Secrets: they reach those who read them, and are seen nowhere else.
 
+use std::process::Command;
+
 use engine_core::plan::{Action, Cause};
 use engine_core::view::{SecretView, StatusView};
 use engine_store::read;
@@ -217,6 +219,11 @@ fn a_planted_secret_is_found_nowhere_in_clear() {
             .as_array()
             .is_some_and(|all| all.iter().any(|one| one["role"] == "app" && one["state"] == "running"))
     });
+    // All that runs on this machine, with the engine and its children in the middle of a job.
+    let processes = Command::new("ps").args(["-ef", "-ww"]).output().expect("ps").stdout;
+    let processes = String::from_utf8_lossy(&processes).into_owned();
+    assert!(processes.contains("plinth serve") || processes.contains("serve --listen"), "{processes}");
+    seen.push_str(&processes);
     site.signal(engine, "-ABRT");
     seen.push_str(&site.log());
     let engine = site.start();

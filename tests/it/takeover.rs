@@ -106,12 +106,12 @@ async fn the_jobs_of_an_engine_that_stopped_are_taken_over() {
 async fn a_report_that_comes_too_late_spoils_nothing_for_those_that_come_with_it() {
     let world = World::new(&CHAIN).await;
     let engine = world.engine().await;
-    let with = "{script: {base: {delay_ms: 300}}}";
+    let with = "{script: {base: {delay_ms: 2000}}}";
     engine.control().apply(&chain("blue", 3, "{}", with), "f", &[], "test").await.expect("applied");
     let status = world.until("blue", |s| s.deployment.counts.running == 3).await;
     // As long as somebody else holds the deployment all three reports wait; meanwhile one job is taken away.
     let held = pass::lock(world.database.pool(), status.deployment.id).await.expect("Postgres").expect("it is there");
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     world.database.take_away("blue-all-2/base").await;
     held.roll_back().await.expect("let go");
     world.until_active("blue").await;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use engine_core::request::{ImportRequest, RotationMove};
+use engine_core::request::{ImportRequest, RotationMove, SignRequest};
 use engine_core::view::{AuthorityView, CertificateView};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -44,7 +44,6 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<ExitCode
             context.print(&made, || vec![role.clone()], || made.request.clone())?;
         }
         CaCommand::Import { name, role, chain, key } => {
-            let read = |path: PathBuf| fs::read_to_string(&path).map_err(|source| CliError::Read { path, source });
             let what = ImportRequest { chain: read(chain)?, key: key.map(read).transpose()? };
             context.client.import_authority(&name, &role, &what).await?;
             let text = || format!("{role} has taken it; `plinth ca list {name}` shows how far it is\n");
@@ -66,6 +65,10 @@ pub(crate) async fn ca(context: &Context, command: CaCommand) -> Result<ExitCode
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn read(path: PathBuf) -> Result<String, CliError> {
+    fs::read_to_string(&path).map_err(|source| CliError::Read { path, source })
 }
 
 /// Seconds are enough.
@@ -119,7 +122,7 @@ fn authorities(all: &[AuthorityView]) -> String {
     table::table(&["AUTHORITY", "GENERATION", "STATE", "ENDS", "WAITS FOR"], all.iter().map(row).collect())
 }
 
-/// Lists, shows, renews or revokes.
+/// Lists, shows, signs, renews or revokes.
 pub(crate) async fn cert(context: &Context, command: CertCommand) -> Result<ExitCode, CliError> {
     match command {
         CertCommand::List { name } => {
@@ -129,6 +132,19 @@ pub(crate) async fn cert(context: &Context, command: CertCommand) -> Result<Exit
         CertCommand::Show { serial } => {
             let one = context.client.certificate(serial.as_str()).await?;
             context.print(&one, || vec![serial.to_string()], || certificate(&one))?;
+        }
+        CertCommand::Sign { name, role, request, subject, names, usages, lifetime } => {
+            let what = SignRequest {
+                csr: read(request)?,
+                subject,
+                names,
+                usages,
+                lifetime: Some(lifetime),
+                not_before: None,
+                not_after: None,
+            };
+            let one = context.client.sign(&name, &role, &what).await?;
+            context.print(&one, || vec![one.serial.clone()], || one.certificate.clone())?;
         }
         CertCommand::Renew { serial } => {
             context.client.renew(serial.as_str()).await?;

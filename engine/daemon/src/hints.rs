@@ -18,8 +18,8 @@ pub(crate) async fn listen(shared: Arc<Shared>, stop: CancellationToken) {
     }
 }
 
-/// A look that is taken on suspicion costs a twentieth of the time at most.
-const SHARE: u32 = 20;
+/// A look that is taken on suspicion costs a fiftieth of the time at most.
+const SHARE: u32 = 50;
 
 /// When what began then and is over now may be done again: after `least`, and later if it took long. What is dead and can not be
 /// taken away yet, for an old transaction may still see it, is gone through by each look.

@@ -36,9 +36,18 @@ const DOWN_PAUSE: Duration = Duration::from_millis(250);
 struct Kept {
     /// By which the database tells our turns from those of others.
     turns: Uuid,
-    hoods: HashMap<DeploymentId, Hood>,
+    seen: HashMap<DeploymentId, Seen>,
     /// What deployments weigh, where it is not 1.
     weights: HashMap<DeploymentId, usize>,
+}
+
+/// What turns saw of a deployment.
+struct Seen {
+    hood: Hood,
+    /// The last one left nothing there that is woken.
+    none_woken: bool,
+    /// Nor anything that is ready.
+    none_ready: bool,
 }
 
 impl Kept {
@@ -76,7 +85,7 @@ pub(crate) async fn turns(
 ) {
     let mut hints = shared.hints.subscribe();
     let mut ended: HashMap<DeploymentId, Vec<Ended>> = HashMap::new();
-    let mut kept = Kept { turns: Uuid::now_v7(), hoods: HashMap::new(), weights: HashMap::new() };
+    let mut kept = Kept { turns: Uuid::now_v7(), seen: HashMap::new(), weights: HashMap::new() };
     let mut look = Look::new();
     let mut pause = Duration::ZERO;
     loop {
@@ -120,9 +129,9 @@ pub(crate) async fn turns(
                 DOWN_PAUSE
             }
         };
-        let seen: usize = kept.hoods.values().map(|hood| hood.vertices.len()).sum();
+        let seen: usize = kept.seen.values().map(|seen| seen.hood.vertices.len()).sum();
         if runners.len() == 0 || seen > MOST_KEPT_OF_ALL {
-            kept.hoods.clear();
+            kept.seen.clear();
         }
     }
 }

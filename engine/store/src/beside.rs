@@ -112,7 +112,7 @@ impl Locked {
     pub(crate) async fn abandon_beside(&mut self, vertices: &[VertexId]) -> Result<(), StoreError> {
         let ids: Vec<Uuid> = vertices.iter().map(|vertex| vertex.0).collect();
         sqlx::query!(
-            "update job set finished_at = now(), outcome = 'abandoned', fence = fence + 1
+            "update job set finished_at = now(), look_at = null, outcome = 'abandoned', fence = fence + 1
              where vertex_id = any($1) and beside and finished_at is null",
             &ids
         )

@@ -37,6 +37,8 @@ const STATEMENTS: usize = 256;
 const IDLE_TRUST: Duration = Duration::from_secs(1);
 /// How long a caller waits for a connection before it gets a transient error.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a connection is used.
+const LIFETIME: Duration = Duration::from_hours(1);
 /// How long one attempt to connect may take while we wait for a server to come up.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 /// The pause between two such attempts.
@@ -134,7 +136,7 @@ pub async fn connect(target: &Target, size: u32) -> Result<PgPool, StoreError> {
         .max_connections(size)
         .acquire_timeout(ACQUIRE_LIMIT)
         .idle_timeout(Duration::from_mins(10))
-        .max_lifetime(Duration::from_hours(1))
+        .max_lifetime(LIFETIME)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| {
             Box::pin(async move { Ok(meta.idle_for < IDLE_TRUST || connection.ping().await.is_ok()) })

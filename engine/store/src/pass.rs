@@ -247,26 +247,29 @@ impl Locked {
         Ok(revision)
     }
 
-    /// What is to be judged, and claimed: at most so many of each. A paused deployment claims nothing.
+    /// What is to be judged, and claimed: at most so many of each; what none is wanted of is not looked for.
     pub async fn todo(&mut self, most_woken: i64, most_ready: i64) -> Result<Todo, StoreError> {
         let failed = doing("looking for what is to be done");
-        let woken = sqlx::query_scalar!(
-            "select vertex_id from vertex where deployment_id = $1 and wake limit $2",
-            self.id.0,
-            most_woken
-        )
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(&failed)?;
-        let ready = sqlx::query_scalar!(
-            "select vertex_id from vertex where deployment_id = $1 and ready limit $2",
-            self.id.0,
-            most_ready
-        )
-        .fetch_all(&mut *self.tx)
-        .await
-        .map_err(&failed)?;
-        Ok(Todo { woken: woken.into_iter().map(VertexId).collect(), ready: ready.into_iter().map(VertexId).collect() })
+        let mut todo = Todo::default();
+        if most_woken > 0 {
+            let woken = sqlx::query_scalar!(
+                "select vertex_id from vertex where deployment_id = $1 and wake limit $2",
+                self.id.0,
+                most_woken
+            );
+            let woken = woken.fetch_all(&mut *self.tx).await.map_err(&failed)?;
+            todo.woken = woken.into_iter().map(VertexId).collect();
+        }
+        if most_ready > 0 {
+            let ready = sqlx::query_scalar!(
+                "select vertex_id from vertex where deployment_id = $1 and ready limit $2",
+                self.id.0,
+                most_ready
+            );
+            let ready = ready.fetch_all(&mut *self.tx).await.map_err(&failed)?;
+            todo.ready = ready.into_iter().map(VertexId).collect();
+        }
+        Ok(todo)
     }
 
     /// Begins another numbered change.

@@ -66,7 +66,7 @@ pub async fn put_away(
 pub async fn take_up(pool: &PgPool, engine: EngineId, most: i64) -> Result<Vec<JobId>, StoreError> {
     let ids = sqlx::query_scalar!(
         "update job set engine_id = $1, fence = fence + 1, look_at = null
-         where job_id in (select job_id from job where look_at <= clock_timestamp() and finished_at is null
+         where job_id in (select job_id from job where look_at <= clock_timestamp()
                           order by look_at limit $2 for update skip locked)
          returning job_id",
         engine.0,
@@ -82,7 +82,7 @@ pub async fn take_up(pool: &PgPool, engine: EngineId, most: i64) -> Result<Vec<J
 pub async fn next(pool: &PgPool) -> Result<Option<Duration>, StoreError> {
     let seconds = sqlx::query_scalar!(
         "select extract(epoch from min(look_at) - clock_timestamp())::float8 from job
-         where look_at is not null and finished_at is null"
+         where look_at is not null"
     )
     .fetch_one(pool)
     .await

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use engine_core::request::{RevocationReason, RotationMove};
+use engine_core::request::{CertificateUsage, RevocationReason, RotationMove};
 use engine_core::serial::SerialNumber;
 
 /// What can be done with authorities.
@@ -115,6 +115,31 @@ pub(crate) enum CertCommand {
         /// Its serial number, as `plinth cert list` or openssl shows it.
         serial: SerialNumber,
     },
+    /// Have a request signed for somebody who is no node, and print the certificate. It is not renewed by itself.
+    #[command(
+        after_help = "Example:\n  plinth cert sign blue etcd-ca --request ann.csr --subject ann --names ann.blue.plinth.internal >ann.pem"
+    )]
+    Sign {
+        /// The deployment.
+        name: String,
+        /// The deployment role of the authority.
+        role: String,
+        /// A request in PEM (PKCS #10), for this subject and exactly these names.
+        #[arg(long, value_name = "FILE")]
+        request: PathBuf,
+        /// Who it is for: the common name of the request, and nothing else.
+        #[arg(long)]
+        subject: String,
+        /// DNS names and addresses, with commas between them.
+        #[arg(long, value_delimiter = ',', required = true)]
+        names: Vec<String>,
+        /// What it is for, with commas between: server, client.
+        #[arg(long, value_delimiter = ',', default_value = "client", value_parser = usage)]
+        usages: Vec<CertificateUsage>,
+        /// How long it holds, such as 30d or 12h.
+        #[arg(long, default_value = "30d")]
+        lifetime: String,
+    },
     /// Have another certificate signed now for the node role that holds this one. The one before stays good until its end.
     Renew {
         /// Its serial number, as `plinth cert list` or openssl shows it.
@@ -129,6 +154,11 @@ pub(crate) enum CertCommand {
         #[arg(long, default_value = "unspecified", value_parser = reason)]
         reason: RevocationReason,
     },
+}
+
+fn usage(text: &str) -> Result<CertificateUsage, String> {
+    let found = [CertificateUsage::Server, CertificateUsage::Client].into_iter().find(|one| one.as_str() == text);
+    found.ok_or_else(|| "expected server or client".to_owned())
 }
 
 fn reason(text: &str) -> Result<RevocationReason, String> {

@@ -13,7 +13,7 @@ use engine_store::pass;
 use uuid::Uuid;
 
 use super::share::Places;
-use super::{Kept, MOST};
+use super::{Kept, MOST, Seen};
 use crate::drift;
 use crate::run::{Ended, Runners};
 use crate::shared::Shared;
@@ -56,11 +56,14 @@ pub(super) async fn turn(
 ) -> Result<Turned, StoreError> {
     let engine = shared.engine();
     // Put back at the end: a turn that fails midway has moved it.
-    let hood = kept.hoods.remove(&deployment);
+    let seen = kept.seen.remove(&deployment);
     let Some((mut locked, known)) = pass::lock_for_turn(&shared.pool, deployment, kept.turns).await? else {
         return Ok(Turned::Busy);
     };
-    let mut hood = hood.filter(|_| known).unwrap_or_default();
+    let seen = seen.filter(|_| known);
+    // What nobody changed since is as the last turn left it, and need not be asked for.
+    let (none_woken, none_ready) = seen.as_ref().map_or((false, false), |seen| (seen.none_woken, seen.none_ready));
+    let mut hood = seen.map(|seen| seen.hood).unwrap_or_default();
     let revision = locked.revision(&shared.revisions).await?;
     // No more than this: while a turn is written, those that it leaves aside and those that it started go on.
     let all_reports = ended.get(&deployment).map(Vec::as_slice).unwrap_or_default();
@@ -73,15 +76,16 @@ pub(super) async fn turn(
     // What comes after what is reported, now or in the next turn, goes first, for that is at hand: nodes are gone through one
     // after the other, and not all of them again and again.
     let room = capacity.saturating_sub(all_reports.len());
-    let todo = locked.todo(BATCH, BATCH.min(i64::try_from(room).unwrap_or(BATCH).saturating_add(1))).await?;
+    let most_ready = BATCH.min(i64::try_from(room).unwrap_or(BATCH).saturating_add(1));
+    let todo = locked.todo(if none_woken { 0 } else { BATCH }, if none_ready { 0 } else { most_ready }).await?;
     let many_ready = is_full(&todo.ready) || todo.ready.len() > room;
-    let mut claimable = todo.ready;
+    let mut claimable = todo.ready.clone();
     claimable.truncate(room);
     if reports.is_empty() && todo.woken.is_empty() && claimable.is_empty() {
         // Seen, if others had changed something.
         locked.commit().await?;
         if known {
-            kept.hoods.insert(deployment, hood);
+            kept.seen.insert(deployment, Seen { hood, none_woken: true, none_ready: todo.ready.is_empty() });
         }
         return Ok(if many_ready { Turned::Waits } else { Turned::Rest });
     }
@@ -129,16 +133,14 @@ pub(super) async fn turn(
     let left_ready = written.vertices.iter().any(|vertex| vertex.phase.state == State::Ready);
     // Of free places that others did not want it gets more in the next round.
     let claim_more = (many_ready || left_ready) && (written.claims.len() < capacity || capacity < free);
-    let again = full || claim_more || !woken.is_empty() || written.vertices.iter().any(|vertex| vertex.wake);
+    let left_woken = full || !woken.is_empty() || written.vertices.iter().any(|vertex| vertex.wake);
+    let again = left_woken || claim_more;
+    let is_ready = |id: &VertexId| hood.vertices.get(id).is_none_or(|vertex| vertex.phase.state == State::Ready);
+    let none_ready = !many_ready && !left_ready && !todo.ready.iter().any(is_ready);
     let opened: Vec<OpenJob> = written.claims.iter().filter_map(|claim| locked.opened(claim, &revision)).collect();
     locked.commit().await?;
     hood.woken(&woken);
-    if hood.vertices.len() > MOST_KEPT {
-        hood = hood.without_idle();
-    }
-    if hood.vertices.len() <= MOST_KEPT {
-        kept.hoods.insert(deployment, hood);
-    }
+    keep(kept, deployment, Seen { hood, none_woken: !left_woken, none_ready });
     let more = answer(runners, deployment, ended);
     if checks {
         // Whoever waits for them goes on.
@@ -214,6 +216,16 @@ impl Course<'_> {
     }
 }
 
+/// Keeps what a turn saw for the next one, unless it is too much even without what is idle.
+fn keep(kept: &mut Kept, deployment: DeploymentId, mut seen: Seen) {
+    if seen.hood.vertices.len() > MOST_KEPT {
+        seen.hood = seen.hood.without_idle();
+    }
+    if seen.hood.vertices.len() <= MOST_KEPT {
+        kept.seen.insert(deployment, seen);
+    }
+}
+
 /// Lets go of the jobs whose reports a turn took. `true`: there are more than it looked at.
 fn answer(runners: &Runners, deployment: DeploymentId, ended: &mut HashMap<DeploymentId, Vec<Ended>>) -> bool {
     let mut seen = ended.remove(&deployment).unwrap_or_default();
@@ -235,9 +247,10 @@ fn refuse(
     ended: &mut HashMap<DeploymentId, Vec<Ended>>,
     mine: &HashSet<(JobId, i64)>,
 ) {
+    let Some(reports) = ended.get_mut(&deployment) else { return };
     let mut left = mine.clone();
     let mut place = 0;
-    ended.entry(deployment).or_default().retain(|report| {
+    reports.retain(|report| {
         place += 1;
         let (job, fence) = (report.finished.job, report.finished.fence);
         let counts = place > MOST || left.remove(&(job, fence));
@@ -247,6 +260,9 @@ fn refuse(
         }
         counts
     });
+    if reports.is_empty() {
+        ended.remove(&deployment);
+    }
 }
 
 /// Begins to follow what a turn claimed.

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use sqlx::{Connection, PgConnection, PgPool};
+use tokio::time::timeout;
 
-use super::IDLE_TRUST;
+use super::{ACQUIRE_LIMIT, IDLE_TRUST, LIFETIME};
 use crate::StoreError;
 use crate::error::doing;
 
@@ -14,12 +15,13 @@ use crate::error::doing;
 pub struct Own {
     pool: PgPool,
     kept: Option<(PgConnection, Instant)>,
+    opened: Instant,
 }
 
 impl Own {
     /// Opened when it is wanted first, as the pool opens its own.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, kept: None }
+        Self { pool, kept: None, opened: Instant::now() }
     }
 
     /// Takes it, or a new one where it is gone or does not answer any more.
@@ -27,11 +29,13 @@ impl Own {
     /// # Errors
     /// The database does not answer.
     pub async fn take(&mut self) -> Result<PgConnection, StoreError> {
-        if let Some((mut connection, used)) = self.kept.take()
-            && (used.elapsed() < IDLE_TRUST || connection.ping().await.is_ok())
-        {
-            return Ok(connection);
+        if let Some((mut connection, used)) = self.kept.take().filter(|_| self.opened.elapsed() < LIFETIME) {
+            let mut answers = async || matches!(timeout(ACQUIRE_LIMIT, connection.ping()).await, Ok(Ok(())));
+            if used.elapsed() < IDLE_TRUST || answers().await {
+                return Ok(connection);
+            }
         }
+        self.opened = Instant::now();
         Ok(self.pool.acquire().await.map_err(doing("connecting"))?.detach())
     }
 

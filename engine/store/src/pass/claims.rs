@@ -166,7 +166,7 @@ impl Locked {
             return Ok(());
         }
         sqlx::query!(
-            "update job set finished_at = now(), outcome = 'abandoned', fence = fence + 1
+            "update job set finished_at = now(), look_at = null, outcome = 'abandoned', fence = fence + 1
              where (vertex_id = any($1) or job_id = any($2)) and finished_at is null",
             &gone,
             &jobs

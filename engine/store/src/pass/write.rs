@@ -26,7 +26,7 @@ impl Locked {
     ) -> Result<Vec<VertexId>, StoreError> {
         self.write_values(&written.values).await?;
         let claims = engine.and_then(|engine| self.claims(&written.claims, revision, engine));
-        // What is large is put into its form while the database is at work on what was in form before.
+        // What is large is put into its form while the database is at work on the claims.
         let (claimed, (vertices, events)) = tokio::join!(
             biased;
             run(&mut self.tx, claims, "writing claims"),

@@ -131,7 +131,7 @@ pub async fn import(pool: &PgPool, of: &Requested, made: &Authority, by: &str) -
     .map_err(&failed)?;
     sqlx::query!(
         "update job set look_at = clock_timestamp()
-         where vertex_id = $1 and finished_at is null and look_at is not null",
+         where vertex_id = $1 and look_at is not null",
         of.of.vertex.0
     )
     .execute(&mut *tx)

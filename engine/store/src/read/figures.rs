@@ -126,7 +126,7 @@ pub async fn figures(pool: &PgPool) -> Result<Figures, StoreError> {
                   (select count(*) from node
                    where engine_id is null
                          and (state in ('creating', 'joining', 'unreachable', 'leaving') or rebuild)) as "nodes!",
-                  (select count(*) from job where look_at is not null and finished_at is null) as "put_away!",
+                  (select count(*) from job where look_at is not null) as "put_away!",
                   (select count(*) from drift where due) as "checks!",
                   (select count(*) from vertex where broken and retry_at is not null) as "retries!",
                   (select count(*) from vertex where renew_at <= now() and state = 'active' and goal = 'present')

@@ -50,7 +50,7 @@ impl Row {
             millis: self.millis,
             progress: self.progress.map(|json| json.0),
             saw: self.saw,
-            look_at: self.look_at.filter(|_| self.finished_at.is_none()),
+            look_at: self.look_at,
             steps: self.steps.unwrap_or_default(),
         }
     }

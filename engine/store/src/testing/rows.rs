@@ -139,13 +139,13 @@ impl Database {
         assert_eq!(took.rows_affected(), 1, "{place} has a running job");
     }
 
-    /// Of each job of a deployment its claims, and how often it moved its node role when it was over.
+    /// Of each job of a deployment its claims, and how often it moved its node role with or after its end.
     ///
     /// # Panics
     /// When Postgres refuses.
     pub async fn claims(&self, deployment: &str) -> Vec<(i64, i64)> {
         sqlx::query_as(
-            "select fence, (select count(*) from event e where e.job_id = j.job_id and e.kind = 'node-role.done')
+            "select fence, (select count(*) from event e where e.job_id = j.job_id and e.kind = 'node-role.done' and e.at >= j.finished_at)
              from job j join deployment d using (deployment_id) where d.name = $1 order by fence",
         )
         .bind(deployment)
