@@ -61,7 +61,7 @@ names() { sed -n 's/^ *"subnet": "\([0-9.]*\)\.[0-9]*\/.*/\1.1/p' "$PLINTH_DATA/
 # The example, with names that are answered.
 document() {
     cp "$root/docs/examples/demo.yaml" "$PLINTH_DATA/demo.yaml"
-    echo "parameters: {resolvers: [$(names)]}" >>"$PLINTH_DATA/demo.yaml"
+    echo "parameters: {resolvers: [$(names)], subnets: [$(names | sed 's/1$/0/')/24]}" >>"$PLINTH_DATA/demo.yaml"
     echo "$PLINTH_DATA/demo.yaml"
 }
 
@@ -86,9 +86,11 @@ refused() { # who script
 }
 
 prove_names() {
-    local name=etcd-balanced.demo.plinth.internal
+    local name=etcd-balanced.demo.plinth.internal address
     "$plinth" dns records demo.plinth.internal
     "$plinth" exec demo-clients-1 -- getent ahostsv4 "$name" >/dev/null || die "the client does not find $name"
+    address=$(endpoint demo-members-1 | sed 's/https:..\(.*\):.*/\1/')
+    [[ $(through "getent hosts $address") == *demo-members-1.demo.plinth.internal* ]] || die "the client does not know who $address is"
     through 'etcdctl put balanced "by name"' >/dev/null || die "nothing is written through $name"
     [[ $(through 'etcdctl get --print-value-only balanced') == *"by name"* ]] || die "nothing is read through $name"
     echo "written and read by a client with its certificate, through $(through 'echo $ETCDCTL_ENDPOINTS' | grep -o 'https.*')"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What names cost, beside the servers of others on this machine.
 
-    tests/bench/dns.py [--seconds 10] [--names 2000] [--rounds 3] [--plinth target/release/plinth]
+    tests/bench/dns.py [--seconds 10] [--names 200] [--rounds 3] [--plinth target/release/plinth]
 
 Needs root, a build (make release) and the Debian packages postgresql, bind9, bind9-dnsutils, knot, dnsperf,
 pdns-server, pdns-backend-lmdb, pdns-backend-sqlite3 and sqlite3.

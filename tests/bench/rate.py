@@ -11,7 +11,7 @@ and the release of what waited in the same commit), then as many jobs of graphil
 
 Then an engine is killed with -9 in the middle of a fleet, another one goes on, and every node role must have run exactly
 once. With --rounds 0 neither is done. With --old-transaction fleets go on beside a transaction that was held open for so
-many seconds; the last three are compared with three before it was opened. Takes everything away at the end.
+many seconds; the last five are compared with as many in a second database without one. Takes everything away at the end.
 """
 
 import glob, json, os, pwd, shutil, signal, statistics, subprocess, sys, tempfile, time
