@@ -42,7 +42,7 @@ start_engine() {
         return
     fi
     rm -f "$PLINTH_DATA/endpoint.json"
-    setsid "$plinth" serve --listen 127.0.0.1:0 --dns "$(names):53" >>"$log" 2>&1 </dev/null &
+    setsid "$plinth" serve --listen 127.0.0.1:0 --dns "$(names):53" --lists "$(names):80" >>"$log" 2>&1 </dev/null &
     local pid=$!
     echo "$pid" >"$PLINTH_DATA/serve.pid"
     # The file with the endpoint is the sign that it serves; a process that ended will never write it.

@@ -198,13 +198,36 @@ fn who_left(line: &Line, node: &str) {
     assert!(line.first("certificate.revoked", &leaf) > line.ends(&etcd), "its certificate went before it did");
 }
 
+/// By the name and the path that stand in its certificate, and by nothing else that is known of the engine.
+fn a_node_has_the_list_that_its_certificate_names(site: &Site, lists: &str) {
+    let fetch = r"set -e; cd /etc/etcd/tls/client
+        url=$(openssl x509 -in cert.pem -noout -ext crlDistributionPoints | sed -n 's/.*URI:http:..//p')
+        export LC_ALL=C
+        exec 3<>/dev/tcp/${url%%/*}/80
+        printf 'GET /%s HTTP/1.0\r\n\r\n' ${url#*/} >&3
+        sed -z 's/.*\r\n\r\n//' <&3 >/tmp/list || true
+        openssl crl -inform DER -in /tmp/list -CAfile ca.pem -noout -text 2>&1";
+    let said = site.ok(&["exec", "it-clients-1", "--", "bash", "-c", fetch]);
+    assert!(said.contains("verify OK") && said.contains("No Revoked Certificates"), "{said}");
+    // What others can reach has nothing else.
+    for path in ["", "api/v1/deployments", "metrics", "crl/0.crl"] {
+        let mut stream = TcpStream::connect(lists).expect("it listens");
+        stream.write_all(format!("GET /{path} HTTP/1.0\r\n\r\n").as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.split(' ').nth(1).is_some_and(|code| ["400", "404"].contains(&code)), "{path}: {answer}");
+    }
+}
+
 #[test]
 fn members_come_and_go_and_nobody_is_named_or_sent_to_who_does_not_serve() {
     let at = Address::new(55);
     let mut site = Site::new(&[]);
-    site.start_with(&["--dns", &at.server()]);
+    let lists = at.server().replace(":53", ":80");
+    site.start_with(&["--dns", &at.server(), "--lists", &lists]);
     site.apply(&cluster(&at));
     site.until_active("it");
+    a_node_has_the_list_that_its_certificate_names(&site, &lists);
     // The client has been told of the balancer alone, and reaches the cluster by its name.
     let health = "set -a; . /etc/etcd/client.env; echo $ETCDCTL_ENDPOINTS; etcdctl endpoint health 2>&1";
     let said = site.ok(&["exec", "it-clients-1", "--", "bash", "-c", health]);

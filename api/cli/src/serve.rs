@@ -133,9 +133,11 @@ async fn serve(args: Serve) -> Result<(), ServeError> {
     let folder = |source| ServeError::Data { path: data.clone(), source };
     std::fs::create_dir_all(&data).map_err(folder)?;
     // Before anything that takes time: a port that is taken is told at once.
-    let listener =
-        TcpListener::bind(args.listen).await.map_err(|source| ServeError::Listen { address: args.listen, source })?;
-    let address = listener.local_addr().map_err(|source| ServeError::Listen { address: args.listen, source })?;
+    let (listener, address) = listen(args.listen).await?;
+    let mut lists = Vec::new();
+    for address in args.lists {
+        lists.push(listen(address).await?);
+    }
     let read = args.bundle.iter().map(|path| Folder::read(path).map_err(ServeError::Bundle));
     let bundles = read.collect::<Result<Vec<_>, _>>()?;
     // Read and hashed while Postgres starts.
@@ -145,7 +147,7 @@ async fn serve(args: Serve) -> Result<(), ServeError> {
         None => Some(Embedded::start(EmbeddedConfig::new(data.join("postgres"))).await?),
     };
     let seal_key = seal_key(args.seal_key, &data);
-    let parts = Parts { data: &data, seal_key, listener, address, dns: args.dns, bundles, agent };
+    let parts = Parts { data: &data, seal_key, listener, address, dns: args.dns, lists, bundles, agent };
     let served = with_database(args.database.as_deref(), embedded.as_ref(), parts).await;
     if let Some(embedded) = embedded {
         let how = embedded.stop().await?;
@@ -161,12 +163,13 @@ struct Parts<'a> {
     listener: TcpListener,
     address: SocketAddr,
     dns: Vec<SocketAddr>,
+    lists: Vec<(TcpListener, SocketAddr)>,
     bundles: Vec<Folder>,
     agent: JoinHandle<Result<AgentBinary, AgentMissing>>,
 }
 
 async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Parts<'_>) -> Result<(), ServeError> {
-    let Parts { data, seal_key, listener, address, dns, bundles, agent } = parts;
+    let Parts { data, seal_key, listener, address, dns, lists, bundles, agent } = parts;
     let target = match (url, embedded) {
         (Some(url), _) => Target::url(url)?,
         (None, Some(embedded)) => embedded.target(),
@@ -183,6 +186,7 @@ async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Pa
     config.providers = equipment::providers(data);
     config.seal_key = seal_key;
     config.dns = dns;
+    config.lists = lists.iter().map(|(_, address)| *address).collect();
     let mut engine = Engine::start(config).await?;
     let endpoint = endpoint(data, address).map_err(|source| ServeError::Data { path: data.to_owned(), source })?;
     let server = Server {
@@ -193,6 +197,10 @@ async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Pa
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let stop = CancellationToken::new();
+    for (listener, address) in lists {
+        tokio::spawn(api_server::lists(Arc::clone(&server.control), listener, stop.clone()));
+        tracing::info!(%address, "serves lists of what was revoked");
+    }
     let serving = tokio::spawn(server.serve(listener, stop.clone()));
     tracing::info!(endpoint = endpoint.endpoint, data = %data.display(), dns = ?engine.dns(), "plinth serves");
     let broken = tokio::select! {
@@ -207,6 +215,13 @@ async fn with_database(url: Option<&str>, embedded: Option<&Embedded>, parts: Pa
         (None, Ok(served)) => Ok(served?),
         (None, Err(error)) => Err(ServeError::Broken(error.to_string())),
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// Where the seal key is. Only our own is made; one that was named has to be there.

@@ -9,12 +9,14 @@
 pub mod control;
 mod extract;
 mod gate;
+mod lists;
 mod metrics;
 mod problem;
 mod routes;
 mod server;
 mod wake;
 
+pub use lists::lists;
 pub use problem::ApiError;
 pub use routes::openapi;
 pub use server::{Server, ServerError};

@@ -2,7 +2,7 @@
 
 mod bundles;
 mod catalog;
-mod certificates;
+pub(crate) mod certificates;
 mod deployments;
 mod dns;
 mod documents;

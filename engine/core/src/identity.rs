@@ -26,10 +26,13 @@ pub fn name_constraints(deployment: &str) -> Value {
     json!({"dns": [zone(deployment)], "subnets": []})
 }
 
+/// The name in the zone of a deployment at which lists of what was revoked are.
+pub const LISTS: &str = "crl";
+
 /// Where lists of what an authority of a deployment revoked can be had. The name is in the deployment's own zone, so that it
 /// stays whoever answers there.
 pub fn lists(deployment: &str, authority: &str) -> String {
-    format!("http://crl.{}/{authority}", zone(deployment))
+    format!("http://{LISTS}.{}/{authority}", zone(deployment))
 }
 
 /// A field of the deployment that follows from its name.

@@ -45,6 +45,8 @@ pub struct Config {
     pub poll: Duration,
     /// Where DNS questions are answered; nowhere if it is empty.
     pub dns: Vec<SocketAddr>,
+    /// Where others have lists of what was revoked; nowhere if it is empty. Whoever serves them listens there.
+    pub lists: Vec<SocketAddr>,
 }
 
 impl Config {
@@ -64,6 +66,7 @@ impl Config {
             lease: Duration::from_secs(15),
             poll: Duration::from_secs(5),
             dns: Vec::new(),
+            lists: Vec::new(),
         }
     }
 }

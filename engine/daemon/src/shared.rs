@@ -127,7 +127,10 @@ impl Shared {
             answered: server.answered(),
             names: ways.names,
             network: ways.network,
-            memory: Memory::new(addresses.iter().map(SocketAddr::ip).collect()),
+            memory: Memory::new(
+                addresses.iter().map(SocketAddr::ip).collect(),
+                config.lists.iter().map(SocketAddr::ip).collect(),
+            ),
             taken_in: watch::Sender::new(0),
             signing: ways.signing,
             hints: watch::Sender::new(0),

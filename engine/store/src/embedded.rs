@@ -13,7 +13,6 @@
 //! Deliberately not here: a supervisor. The daemon calls [`Embedded::ensure`] when the database does not answer.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     process::Child,
     time::Duration,
@@ -25,7 +24,7 @@ use crate::{StoreError, connect::Target};
 use account::Account;
 use binaries::Binaries;
 use cluster::{Layout, USER};
-use sharing::Sharing;
+use sharing::{Held, Sharing};
 
 pub mod binaries;
 
@@ -90,7 +89,7 @@ pub struct Embedded {
 #[derive(Debug, Default)]
 struct State {
     /// Locked while we use it; `None` after a stop.
-    users: Option<File>,
+    users: Option<Held>,
     /// The server, if it was us who started it: we must wait for it, or it stays as a zombie.
     child: Option<Child>,
 }

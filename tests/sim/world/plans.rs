@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine_core::effect::EffectKind;
-use engine_core::plan::{Action, Anew, CurrentView, Plan, PlanInput, PlanNode, Seen, diff, render};
+use engine_core::plan::{Action, Anew, Cause, CurrentView, Plan, PlanInput, PlanNode, Seen, diff, render};
 use engine_core::settle::Written;
 use engine_core::settle::hood::Standing;
 use engine_core::settle::judge::felt;
@@ -103,6 +103,14 @@ impl World {
             assert!(right, "{what} ran, and was planned as {:?}: {}", item.action, text());
             let planned: BTreeSet<EffectKind> = item.effects.iter().map(|effect| effect.kind).collect();
             assert!(job.felt.is_subset(&planned), "{what} did {:?}, and {planned:?} was planned: {}", job.felt, text());
+            // What may still change above is planned as the most that it can do; all else is what is done.
+            let is_sure = !item.causes.iter().any(Cause::is_upper_bound);
+            assert!(
+                !is_sure || job.felt == planned,
+                "{what} did {:?}, and just {planned:?} was planned: {}",
+                job.felt,
+                text()
+            );
             assert!(done.insert((&job.node, &job.role)), "{what} ran twice: {}", text());
         }
         for item in &plan.items {

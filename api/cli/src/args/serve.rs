@@ -24,6 +24,10 @@ pub(crate) struct Serve {
     /// Answer DNS questions here, over UDP and TCP; an address of this machine that those who ask can reach.
     #[arg(long, num_args = 1.., value_name = "ADDRESS:PORT")]
     pub(crate) dns: Vec<SocketAddr>,
+    /// Serve lists of what authorities revoked here, by HTTP and nothing else; an address of this machine that those who ask can
+    /// reach. Certificates name port 80 of `crl.ZONE`, which `--dns` answers with these addresses.
+    #[arg(long, num_args = 1.., value_name = "ADDRESS:PORT")]
+    pub(crate) lists: Vec<SocketAddr>,
     /// Bundles that are pushed at the start, as `plinth bundle push` does; folders or archives.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     pub(crate) bundle: Vec<PathBuf>,

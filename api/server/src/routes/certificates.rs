@@ -10,6 +10,7 @@ use engine_core::view::{AuthorityRequestView, AuthorityView, CertificateView};
 use engine_store::read;
 use uuid::Uuid;
 
+use crate::control::Control;
 use crate::extract::{By, Json as Body, Path};
 use crate::problem::{ApiError, Thing};
 use crate::server::App;
@@ -193,13 +194,22 @@ pub(crate) async fn part(
     State(app): State<App>,
     Path((authority, file)): Path<(Uuid, String)>,
 ) -> Result<([(HeaderName, &'static str); 1], Vec<u8>), ApiError> {
+    listed(app.control.as_ref(), authority, &file).await
+}
+
+/// A list by the name of its file.
+pub(crate) async fn listed(
+    control: &dyn Control,
+    authority: Uuid,
+    file: &str,
+) -> Result<([(HeaderName, &'static str); 1], Vec<u8>), ApiError> {
     let known = file.split_once('.').and_then(|(part, ending)| Some((part.parse::<i32>().ok()?, ending)));
     let (part, as_pem) = match known {
         Some((part, "crl")) => (part, false),
         Some((part, "pem")) => (part, true),
         _ => return Err(ApiError::NoRoute),
     };
-    let body = app.control.list(authority, part, as_pem).await?;
+    let body = control.list(authority, part, as_pem).await?;
     let kind = if as_pem { "application/x-pem-file" } else { "application/pkix-crl" };
     Ok(([(CONTENT_TYPE, kind)], body))
 }

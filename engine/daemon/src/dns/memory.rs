@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
+use engine_core::identity::LISTS;
 use engine_dns::{Data, Grant, Kind, Name, Zones};
 use engine_store::dns::{Edit, Row, Step, Zone};
 use tokio::sync::Notify;
@@ -26,6 +27,8 @@ pub(crate) struct Memory {
     pub(super) zones: Arc<RwLock<Zones>>,
     /// Where this engine answers.
     own: Vec<IpAddr>,
+    /// Where it has lists of what was revoked.
+    lists: Vec<IpAddr>,
     taken: Mutex<HashMap<Uuid, Taken>>,
     /// Something was written that did not follow what is here.
     pub(super) behind: Notify,
@@ -41,9 +44,9 @@ pub(super) struct News {
 }
 
 impl Memory {
-    /// Of nothing. `own`: where it is answered.
-    pub(crate) fn new(own: Vec<IpAddr>) -> Self {
-        Self { zones: Arc::default(), own, taken: Mutex::default(), behind: Notify::new() }
+    /// Of nothing. `own`: where it is answered; `lists`: where lists of what was revoked are.
+    pub(crate) fn new(own: Vec<IpAddr>, lists: Vec<IpAddr>) -> Self {
+        Self { zones: Arc::default(), own, lists, taken: Mutex::default(), behind: Notify::new() }
     }
 
     /// The generation up to which a zone was taken in; 0 if it is not here.
@@ -91,6 +94,7 @@ impl Memory {
         for edit in edits {
             taken.edit(&mut memory, edit);
         }
+        self.name_lists(&mut memory, taken);
     }
 
     /// What was just written here, without a look at the database.
@@ -106,6 +110,21 @@ impl Memory {
             taken.generation = step.generation;
             for edit in step.edits {
                 taken.edit(&mut memory, edit);
+            }
+            self.name_lists(&mut memory, taken);
+        }
+    }
+
+    /// The name that certificates say their lists are at. One that somebody gave in the zone stays.
+    fn name_lists(&self, memory: &mut Zones, taken: &Taken) {
+        let Some(name) = self.lists.first().and_then(|_| Name::parse(&format!("{LISTS}.{}", taken.name)).ok()) else {
+            return;
+        };
+        for kind in [Kind::A, Kind::Aaaa] {
+            let own = self.lists.iter().map(|address| Data::Address(*address)).filter(|data| data.kind() == kind);
+            let given = taken.rows.contains_key(&(name.to_string(), kind.as_str().to_owned()));
+            if !given && !taken.name.as_str().ends_with(".arpa") {
+                memory.set(&taken.name, &name, kind, taken.ttl, &own.collect::<Vec<_>>());
             }
         }
     }
