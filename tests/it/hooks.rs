@@ -175,9 +175,15 @@ async fn what_is_not_taken_is_tried_again_in_its_order_and_holds_up_nobody_else(
     world.until_so("three tries", async || (down.got().len() >= 3).then_some(()).ok_or(String::new())).await;
     let ids: BTreeSet<String> = down.got().into_iter().map(|got| got.id).collect();
     assert_eq!(ids.len(), 1, "{ids:?}");
-    let hooks = control.hooks().await.expect("hooks");
-    let view = hooks.iter().find(|one| one.name == "down").expect("it is there");
-    assert!(view.failed >= 3 && view.code.as_deref() == Some("hook-refused") && view.next_try_at.is_some(), "{view:?}");
+    // What the receiver has got is noted when it has answered.
+    let view = world
+        .until_so("three failures noted", async || {
+            let hooks = control.hooks().await.expect("hooks");
+            let view = hooks.into_iter().find(|one| one.name == "down").expect("it is there");
+            if view.failed >= 3 { Ok(view) } else { Err(format!("{view:?}")) }
+        })
+        .await;
+    assert!(view.code.as_deref() == Some("hook-refused") && view.next_try_at.is_some(), "{view:?}");
     assert!(view.message.as_deref().is_some_and(|said| said.ends_with("answered 503")), "{view:?}");
     let tried = control.test_hook("down", "ann").await.expect("tried");
     assert_eq!((tried.status, tried.code.as_deref()), (Some(503), Some("hook-refused")));

@@ -32,7 +32,7 @@ const SERVICE: [(&str, &str); 2] = [
 fn serving(count: u32, answered: bool) -> String {
     format!(
         "deployment: blue\nworkload: serving\nparameters: {{answered: {answered}}}\n\
-         nodes: {{all: {{provider: simulated, count: {count}, with: {{script: {{web: {{on: [apply, remove], delay_ms: 300}}}}}}}}}}\n"
+         nodes: {{all: {{provider: simulated, count: {count}, with: {{script: {{web: {{on: [apply, remove], delay_ms: 1500}}}}}}}}}}\n"
     )
 }
 
