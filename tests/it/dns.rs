@@ -294,6 +294,14 @@ async fn names_are_pushed_to_a_server_of_others_and_wait_for_it() {
     let waits = |status: &StatusView| find(status, "blue-all-2/dns-name").saw.clone();
     let status = world.until("blue", |status| waits(status).is_some_and(|saw| saw.contains(&theirs.to_string()))).await;
     assert_eq!(find(&status, "blue-all-2/dns-name").state, State::Running);
+    // One that has not loaded its zone can not say whether it would take a change of it: it is asked again, too.
+    let (zone, aside) = (folder.path().join("zone"), folder.path().join("aside"));
+    std::fs::rename(&zone, &aside).expect("it was written before");
+    let named = start_bind(folder.path());
+    let status = world.until("blue", |status| waits(status).is_some_and(|saw| saw.contains("SERVFAIL"))).await;
+    assert_eq!(find(&status, "blue-all-2/dns-name").state, State::Running);
+    drop(named);
+    std::fs::rename(&aside, &zone).expect("it was there before");
     let _named = start_bind(folder.path());
     world.until("blue", |status| status.deployment.health == Health::Active && status.nodes.len() == 1).await;
     for at in [ours, theirs] {

@@ -46,6 +46,14 @@ pub enum DnsError {
         /// What it says.
         code: &'static str,
     },
+    /// It can not do what it is asked now, as one that has not loaded the zone yet.
+    #[error("{server} cannot change the zone {zone} now: SERVFAIL")]
+    Unable {
+        /// Which.
+        server: SocketAddr,
+        /// The zone.
+        zone: String,
+    },
     /// Its answer is not signed with the key that it was asked with.
     #[error("the answer of {server} is not signed as it should be: {what}")]
     Forged {
@@ -77,6 +85,7 @@ impl DnsError {
             Self::Silent { .. } => "dns-silent",
             Self::Io { .. } => "dns-unreachable",
             Self::Refused { .. } => "dns-refused",
+            Self::Unable { .. } => "dns-unable",
             Self::Forged { .. } => "dns-forged",
             Self::Open(_) => "dns-api-open",
             Self::Garbled { .. } => "dns-garbled",

@@ -139,6 +139,8 @@ impl Sent {
         let verified = self.verifier.map(|mut verifier| verifier.verify(answer));
         match (verified, code) {
             (Some(Ok(_)), ResponseCode::NoError) => Ok(()),
+            // "A server failure" and nothing about what was asked (RFC 2136, section 2.2).
+            (_, ResponseCode::ServFail) => Err(DnsError::Unable { server, zone: self.zone.to_string() }),
             // Who does not know the key can not sign that it refuses.
             (_, code) if code != ResponseCode::NoError => refused(code),
             (Some(Err(error)), _) => Err(DnsError::Forged { server, what: error.to_string() }),
@@ -180,9 +182,13 @@ mod tests {
         let key = Key::parse("hmac-sha256:plinth:MDEyMzQ1Njc4OWFiY2RlZg==").expect("a key");
         let zone = Name::parse("demo.internal").expect("a name");
         let server = SocketAddr::from(([192, 0, 2, 1], 53));
-        for (code, other, says) in
-            [(0, 0, "dns-forged"), (9, 0, "dns-refused"), (0, 1, "dns-garbled"), (RESERVED, 0, "dns-garbled")]
-        {
+        for (code, other, says) in [
+            (0, 0, "dns-forged"),
+            (2, 0, "dns-unable"),
+            (9, 0, "dns-refused"),
+            (0, 1, "dns-garbled"),
+            (RESERVED, 0, "dns-garbled"),
+        ] {
             let asked = Sent::new(&key, &zone, &[], 1_800_000_000).expect("signed");
             let [high, low] = [asked.packet()[0], asked.packet()[1] ^ other];
             let answer = [high, low, 0xa8, code, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -298,7 +298,8 @@ async fn look(server: SocketAddr, expected: &Expected) -> Option<String> {
         Err(error) => return Some(error.to_string()),
     };
     let fits = match values {
-        Values::Exactly(values) => seen.values == *values,
+        // That nothing is there is said by who knows, and by who does not have the zone; not by who can not look.
+        Values::Exactly(values) => seen.values == *values && ["NOERROR", "NXDOMAIN", "REFUSED"].contains(&seen.code),
         Values::Some => seen.authoritative && !seen.values.is_empty(),
     };
     let said = if seen.values.is_empty() { seen.code.to_owned() } else { seen.values.join(", ") };
