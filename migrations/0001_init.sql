@@ -79,7 +79,7 @@ insert into catalog (generation) values (1);
 
 -- Profiles, policies and rules: what holds for all deployments, or what they can refer to.
 create table setting (
-    kind     text not null constraint setting_kind check (kind in ('profile', 'policy', 'rule')),
+    kind     text not null constraint setting_kind check (kind in ('profile', 'policy', 'rule', 'budget')),
     name     text not null,
     document jsonb not null,
     set_by   text not null,
@@ -240,6 +240,8 @@ create index vertex_renew on vertex (renew_at) where renew_at is not null;
 create index vertex_sought on vertex (deployment_id, sought) where sought is not null;
 -- Those that wait for a budget.
 create index vertex_rationed on vertex (deployment_id) where sought like 'b:%' or sought like 'm:%';
+-- Those that wait for a budget of all deployments.
+create index vertex_shared on vertex (sought) where sought like 'g:%';
 create index vertex_anew on vertex (deployment_id) where anew;
 create index vertex_of_node on vertex (node_id, deployment_id);
 
@@ -254,6 +256,20 @@ create table token (
     member        boolean not null,
     primary key (deployment_id, budget, node_id)
 );
+
+-- What counts of the budgets of each deployment, for others that share them; written by its turns.
+create table outage (
+    deployment_id uuid not null references deployment on delete cascade,
+    budget        text not null,
+    members       bigint not null default 0,
+    unavailable   bigint not null default 0,
+    failed        bigint not null default 0,
+    -- Something changed from outside of its turns: to be counted again.
+    counted       boolean not null default false,
+    primary key (deployment_id, budget)
+);
+create index outage_of_budget on outage (budget);
+create index outage_uncounted on outage (deployment_id) where not counted;
 
 -- Counts per deployment role, written once per turn.
 create table tally (

@@ -8,6 +8,7 @@ mod sshd;
 mod support;
 
 mod balancer;
+mod budgets;
 mod bundles;
 mod certificates;
 mod converge;

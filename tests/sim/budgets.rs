@@ -39,6 +39,11 @@ impl World {
                 budgets.entry(name.clone()).or_default().down.extend(missing);
             }
         }
+        for name in self.graph.budgets.keys() {
+            let allowance = budgets.entry(name.clone()).or_default();
+            allowance.told = self.told.get(name).copied().unwrap_or_default();
+            allowance.shared = self.elsewhere.get(name).cloned();
+        }
         budgets
     }
 

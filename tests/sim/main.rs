@@ -10,6 +10,7 @@ mod stories;
 mod world;
 
 use draft::rewire;
+use engine_core::settle::Cause;
 use engine_core::state::State;
 use engine_core::testing::{Fixture, generate};
 use world::World;
@@ -141,6 +142,38 @@ fn an_engine_that_dies_between_any_two_writes_loses_and_doubles_nothing() {
         world.heal();
         world.assert_converged();
     });
+}
+
+#[test]
+fn what_others_take_of_a_budget_is_waited_for_and_never_exceeded() {
+    let waited = std::cell::Cell::new(0_u32);
+    histories(|seed| {
+        let mut world = world(seed);
+        world.crashing = 5;
+        world.settle();
+        for _ in 0..4 {
+            world.failing = if world.dice.chance(30) { 15 } else { 0 };
+            world.move_others();
+            world.change_a_value();
+            for _ in 0..world.dice.below(40) {
+                world.turn();
+                if world.dice.chance(10) {
+                    world.move_others();
+                }
+            }
+            world.settle();
+            world.assert_causes();
+            world.assert_told();
+            let is_shared = |cause: &Option<Cause>| matches!(cause, Some(Cause::Shared { .. }));
+            waited.set(waited.get() + u32::from(world.vertices.values().any(|vertex| is_shared(&vertex.cause))));
+        }
+        world.mend_others();
+        world.settle();
+        world.heal();
+        world.assert_converged();
+        world.assert_told();
+    });
+    assert!(number("PLINTH_SEED").is_some() || waited.get() > 10, "somebody waited: {}", waited.get());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod anew;
 mod causes;
 mod change;
 mod counts;
+mod elsewhere;
 mod leaving;
 mod plans;
 mod standing;
@@ -19,7 +20,7 @@ use engine_core::catalog::CatalogRole;
 use engine_core::document::Object;
 use engine_core::graph::{Graph, GraphRole, Kind, Pairing, VIRTUAL};
 use engine_core::id::{JobId, NodeId, VertexId};
-use engine_core::settle::allowance::Token;
+use engine_core::settle::allowance::{Count, Shared, Token};
 use engine_core::settle::commit::concerned;
 use engine_core::settle::hood::Standing;
 use engine_core::settle::turn::Failure;
@@ -50,6 +51,10 @@ pub(crate) struct World {
     pub(crate) tallies: HashMap<String, Tally>,
     /// Who holds of which budget.
     pub(crate) tokens: BTreeMap<(String, NodeId), Token>,
+    /// Budgets that others share, with what counts there.
+    pub(crate) elsewhere: BTreeMap<String, Shared>,
+    /// What others were told that counts here.
+    pub(crate) told: BTreeMap<String, Count>,
     /// Of those, the ones taken under another limit, or by nodes that were out of service anyway.
     pub(crate) borne: BTreeSet<(String, NodeId)>,
     /// Vertices whose last job took something that served out of service.
@@ -106,6 +111,8 @@ impl World {
             sought: BTreeSet::new(),
             tallies: HashMap::new(),
             tokens: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            told: BTreeMap::new(),
             borne: BTreeSet::new(),
             disturbing: BTreeSet::new(),
             kept: None,
@@ -215,7 +222,14 @@ impl World {
                 .or_default()
                 .shift(Tally::default(), Tally::of(vertex.phase, self.stands(vertex.node)));
         }
+        let is_new = |(place, token): (&(String, NodeId), &Option<Token>)| {
+            let new = token.is_some() && !self.tokens.contains_key(place) && !busy.contains(place);
+            new.then(|| place.clone())
+        };
+        let taken: Vec<(String, NodeId)> = written.tokens.iter().filter_map(is_new).collect();
         woken.extend(self.give(written.tokens, &written.free, &busy));
+        self.told.extend(written.counts);
+        self.assert_room(&taken);
         self.counts.woken += woken.len();
         self.assert_budgets();
         self.tallies.retain(|_, tally| !tally.is_zero());
@@ -287,7 +301,10 @@ impl World {
             ended.retain(|_| self.dice.chance(50));
         }
         if woken.is_empty() && ready.is_empty() && self.jobs.is_empty() {
-            return false;
+            return self.let_go();
+        }
+        if self.dice.chance(20) {
+            self.let_go();
         }
         let reports: Vec<Report> = ended.iter().map(|job| self.perform(*job)).collect();
         let concerned: Vec<VertexId> =

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::{read, root};
 
-const KINDS: [&str; 9] = ["deployment", "workload", "role", "step", "node", "bundle", "profile", "policy", "rule"];
+const KINDS: [&str; 10] =
+    ["deployment", "workload", "role", "step", "node", "bundle", "profile", "policy", "rule", "budget"];
 
 /// `PLINTH_UPDATE=1` with this test writes the pages.
 #[test]

@@ -359,6 +359,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: SettingCommand,
     },
+    /// Budgets of all deployments: how many nodes may be out of service at once over all whose workload has a budget of that name.
+    Budget {
+        /// What.
+        #[command(subcommand)]
+        command: SettingCommand,
+    },
     /// Rules: which labels nodes have by what is known of them.
     Rule {
         /// What.

@@ -134,6 +134,7 @@ async fn ask(command: Command, engine: &args::Engine, output: args::Output) -> R
         Command::Bundle { command } => bundles::bundle(context, command).await,
         Command::Hook { command } => hooks::hook(context, command).await,
         Command::Profile { command } => settings::setting(context, SettingKind::Profile, command).await,
+        Command::Budget { command } => settings::setting(context, SettingKind::Budget, command).await,
         Command::Policy { command } => settings::setting(context, SettingKind::Policy, command).await,
         Command::Rule { command } => settings::rule(context, command).await,
         Command::Role { command } => show::roles(context, command).await,

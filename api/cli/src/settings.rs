@@ -1,4 +1,4 @@
-//! `plinth profile`, `plinth policy` and `plinth rule`.
+//! `plinth profile`, `plinth policy`, `plinth budget` and `plinth rule`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use crate::args::{RuleCommand, SettingCommand};
 use crate::output::{CliError, Context, document};
 use crate::table::{self, Shown};
 
-/// `plinth profile` and `plinth policy`.
+/// `plinth profile`, `plinth policy` and `plinth budget`.
 pub(crate) async fn setting(
     context: &Context,
     kind: SettingKind,
@@ -56,13 +56,14 @@ async fn list(context: &Context, kind: SettingKind) -> Result<(), CliError> {
     let now = OffsetDateTime::now_utc();
     let row = |one: &SettingView| -> Vec<Shown> {
         let about = one.document["about"].as_str().unwrap_or_default();
-        let cells = [one.name.clone(), says(kind, &one.document), one.set_by.clone(), table::age(one.set_at, now)];
+        let cells = [one.name.clone(), says(one), one.set_by.clone(), table::age(one.set_at, now)];
         cells.into_iter().chain([about.to_owned()]).map(Into::into).collect()
     };
     let header = match kind {
         SettingKind::Profile => ["PROFILE", "HOLDS FOR", "SET BY", "AGE", "ABOUT"],
         SettingKind::Policy => ["POLICY", "SAYS", "SET BY", "AGE", "ABOUT"],
         SettingKind::Rule => ["RULE", "WHEN", "SET BY", "AGE", "ABOUT"],
+        SettingKind::Budget => ["BUDGET", "ALLOWS", "SET BY", "AGE", "ABOUT"],
     };
     context.print(
         &all,
@@ -72,16 +73,24 @@ async fn list(context: &Context, kind: SettingKind) -> Result<(), CliError> {
 }
 
 /// What it comes to, in a few words.
-fn says(kind: SettingKind, document: &Value) -> String {
+fn says(one: &SettingView) -> String {
+    let document = &one.document;
     let words = |key: &str| -> Option<String> {
         let words: Vec<&str> = document[key].as_array()?.iter().filter_map(Value::as_str).collect();
         (!words.is_empty()).then(|| format!("{key} {}", words.join(", ")))
     };
-    match kind {
+    match one.kind {
         SettingKind::Profile if document["global"] == Value::Bool(true) => "all deployments".to_owned(),
         SettingKind::Profile => "those that list it".to_owned(),
         SettingKind::Policy => [words("forbid"), words("approve")].into_iter().flatten().collect::<Vec<_>>().join("; "),
         SettingKind::Rule => document["when"].as_str().unwrap_or_default().to_owned(),
+        SettingKind::Budget => {
+            let most = document["max_unavailable"].to_string();
+            let out: Vec<String> =
+                one.out_of_service.iter().map(|(deployment, count)| format!("{count} in {deployment}")).collect();
+            let now = if out.is_empty() { "none".to_owned() } else { out.join(", ") };
+            format!("{} out of service, now {now}", most.trim_matches('"'))
+        }
     }
 }
 

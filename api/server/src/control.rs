@@ -47,7 +47,7 @@ pub trait Control: Send + Sync + 'static {
     async fn settings(&self, kind: SettingKind) -> Result<Vec<SettingView>, Refusal>;
     /// Sets the profiles, policies and rules of a file, all of them or none.
     async fn set(&self, document: &Document, by: &str) -> Result<Settled, Refusal>;
-    /// Removes a profile, a policy or a rule.
+    /// Removes a profile, a policy, a rule or a budget.
     async fn remove_setting(&self, kind: SettingKind, name: &str, by: &str) -> Result<Settled, Refusal>;
     /// What rules would make of every node.
     async fn test_rules(&self, what: &RuleTestRequest) -> Result<Vec<RuleTest>, Refusal>;

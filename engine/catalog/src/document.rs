@@ -33,11 +33,13 @@ pub enum Kind {
     Policy,
     /// Labels by facts.
     Rule,
+    /// How many nodes of all deployments may be out of service.
+    Budget,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Role,
         Self::Workload,
         Self::Deployment,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Profile,
         Self::Policy,
         Self::Rule,
+        Self::Budget,
     ];
 
     /// Its name, which is also the key that tells a document's kind.
@@ -61,6 +64,7 @@ impl Kind {
             Self::Profile => "profile",
             Self::Policy => "policy",
             Self::Rule => "rule",
+            Self::Budget => "budget",
         }
     }
 
@@ -72,7 +76,8 @@ impl Kind {
     /// The kind that a document says it is. A deployment names a workload and has a policy, and is asked first.
     pub(crate) fn of(value: &Value) -> Option<Self> {
         let first = [Self::Deployment, Self::Workload, Self::Role, Self::Node, Self::Bundle];
-        first.into_iter().chain([Self::Profile, Self::Policy, Self::Rule]).find(|kind| value.get(kind.name()).is_some())
+        let settings = [Self::Profile, Self::Policy, Self::Rule, Self::Budget];
+        first.into_iter().chain(settings).find(|kind| value.get(kind.name()).is_some())
     }
 
     /// Its JSON Schema, complete in itself.

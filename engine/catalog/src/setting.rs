@@ -1,4 +1,4 @@
-//! Profiles, policies and rules: documents that hold for all deployments.
+//! Profiles, policies, rules and budgets: documents that hold for all deployments.
 
 use engine_core::diagnostic::Diagnostic;
 use engine_core::document::setting::{RuleDoc, SettingKind};
@@ -10,7 +10,7 @@ use crate::document::{self, Kind};
 use crate::report::Report;
 use crate::yaml::Parsed;
 
-/// A profile, a policy or a rule, by its schema.
+/// A profile, a policy, a rule or a budget, by its schema.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
     /// Which.
@@ -21,7 +21,7 @@ pub struct Setting {
     pub document: Value,
 }
 
-/// Reads the profiles, policies and rules of a text.
+/// Reads the profiles, policies, rules and budgets of a text.
 ///
 /// # Errors
 /// Everything that is wrong with any of them.
@@ -29,7 +29,7 @@ pub fn read_settings(text: &str, file: &str) -> Result<Vec<Setting>, Vec<Diagnos
     let documents = document::parse(text.as_bytes(), file)?;
     if documents.is_empty() {
         let nothing = Diagnostic::error("empty-file", "", "there is nothing in it");
-        return Err(vec![nothing.expected("a profile, a policy or a rule").in_file(file)]);
+        return Err(vec![nothing.expected("a profile, a policy, a rule or a budget").in_file(file)]);
     }
     let (mut all, mut found): (Vec<Setting>, _) = (Vec::new(), Vec::new());
     for parsed in documents {
@@ -51,9 +51,10 @@ pub(crate) fn one(parsed: Parsed, file: &str) -> Result<Setting, Vec<Diagnostic>
         Some(Kind::Profile) => (SettingKind::Profile, Kind::Profile),
         Some(Kind::Policy) => (SettingKind::Policy, Kind::Policy),
         Some(Kind::Rule) => (SettingKind::Rule, Kind::Rule),
+        Some(Kind::Budget) => (SettingKind::Budget, Kind::Budget),
         other => {
             let what = other.map_or("it is not said what this is".to_owned(), |kind| format!("a {}", kind.name()));
-            let error = Diagnostic::error("unknown-kind", "", what).expected("a profile, a policy or a rule");
+            let error = Diagnostic::error("unknown-kind", "", what).expected("a profile, a policy, a rule or a budget");
             return Err(vec![error.in_file(file)]);
         }
     };

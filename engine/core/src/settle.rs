@@ -71,6 +71,11 @@ pub enum Cause {
         /// The budget.
         budget: String,
     },
+    /// As many nodes of all deployments that share a budget are out of service as may be, or more of them failed than are borne.
+    Shared {
+        /// The budget.
+        budget: String,
+    },
     /// Another deployment has not told yet what is imported from it.
     Import {
         /// The other deployment.
@@ -97,6 +102,7 @@ impl fmt::Display for Cause {
             Self::Paused => write!(f, "p:"),
             Self::Approval { effects, digest } => write!(f, "y:{effects}:{digest}"),
             Self::Budget { budget } => write!(f, "b:{budget}"),
+            Self::Shared { budget } => write!(f, "g:{budget}"),
             Self::Import { deployment, export } => write!(f, "i:{deployment}.{export}"),
             Self::Member { budget } => write!(f, "m:{budget}"),
         }
@@ -127,6 +133,7 @@ impl FromStr for Cause {
                 Self::Approval { effects: effects.to_owned(), digest: digest.to_owned() }
             }
             "b" => Self::Budget { budget: rest.to_owned() },
+            "g" => Self::Shared { budget: rest.to_owned() },
             "i" => {
                 let (deployment, export) = rest.split_once('.').ok_or_else(bad)?;
                 Self::Import { deployment: deployment.to_owned(), export: export.to_owned() }

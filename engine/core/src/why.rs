@@ -97,6 +97,8 @@ pub struct Known {
     pub leaving: HashMap<RoleName, Option<VertexId>>,
     /// By budget the vertex most worth naming on a node that holds of it.
     pub holders: HashMap<String, Option<VertexId>>,
+    /// By budget that deployments share those of them with nodes out of service, with how many.
+    pub elsewhere: HashMap<String, Vec<(String, i64)>>,
     /// Nodes.
     pub nodes: HashMap<NodeId, Option<NodeStand>>,
     /// Everything there is was loaded: what is missing does not exist.
@@ -116,6 +118,8 @@ pub enum Want {
     Node(NodeId),
     /// A vertex on a node that holds of a budget.
     Holder(String),
+    /// Deployments with nodes out of service, of those that share a budget.
+    Elsewhere(String),
 }
 
 /// Where a chain ends.
@@ -131,6 +135,8 @@ pub enum End {
     Approval(VertexId),
     /// At a budget that nobody holds of: it allows nothing, or nodes of it do not answer.
     Budget(String),
+    /// At a budget that deployments share and that has no room.
+    Shared(String),
     /// At an export (`DEPLOYMENT.EXPORT`) that another deployment has not told yet.
     Import(String, String),
     /// No instance of this role is there to be active.
@@ -218,6 +224,12 @@ pub fn follow(start: VertexId, known: &Known) -> Result<Chain, Want> {
                     _ => End::Budget(budget.clone()),
                 }
             }
+            (Some(Cause::Shared { budget }), State::Blocked) => {
+                if !known.whole && !known.elsewhere.contains_key(budget) {
+                    return Err(Want::Elsewhere(budget.clone()));
+                }
+                End::Shared(budget.clone())
+            }
             (Some(Cause::Node { node }), State::Blocked) => match known.nodes.get(node) {
                 Some(Some(_)) => End::Node(*node),
                 None if !known.whole => return Err(Want::Node(*node)),
@@ -258,6 +270,9 @@ pub fn says(chain: &Chain, known: &Known) -> String {
         },
         End::Import(deployment, export) => format!("waits for deployment {deployment} to tell its export {export}"),
         End::Budget(budget) => format!("waits for budget {budget}, which allows no node more to be out of service"),
+        End::Shared(budget) => {
+            format!("waits for budget {budget} of all deployments, which {}", shared_says(budget, known))
+        }
         End::Node(node) => known.nodes.get(node).and_then(Option::as_ref).map_or_else(about, node_says),
         End::Paused(id) => known.stand(*id).map_or_else(about, |stand| match (stand.paused, chain.path.first()) {
             (false, _) => "the deployment is paused".to_owned(),
@@ -276,6 +291,14 @@ pub fn says(chain: &Chain, known: &Known) -> String {
             }
         }),
     }
+}
+
+fn shared_says(budget: &str, known: &Known) -> String {
+    let nothing = "allows no node more to be out of service";
+    let who: Vec<String> = known.elsewhere.get(budget).map_or_else(Vec::new, |all| {
+        all.iter().map(|(deployment, count)| format!("{count} in {deployment}")).collect()
+    });
+    if who.is_empty() { nothing.to_owned() } else { format!("{nothing}: {}", who.join(", ")) }
 }
 
 fn node_says(node: &NodeStand) -> String {
@@ -311,6 +334,10 @@ pub fn links(chain: &Chain, known: &Known) -> Vec<WhyLink> {
             let says = "allows no node more to be out of service".to_owned();
             links.push(WhyLink { what: format!("budget {budget}"), says });
         }
+        End::Shared(budget) => {
+            let says = shared_says(budget, known);
+            links.push(WhyLink { what: format!("budget {budget} of all deployments"), says });
+        }
         End::Import(deployment, export) => {
             let says = format!("has not told its export {export} yet; see `plinth status {deployment}`");
             links.push(WhyLink { what: format!("deployment {deployment}"), says });
@@ -340,6 +367,7 @@ fn link_says(stand: &Stand, next: Option<&Stand>) -> String {
                 Cause::Approval { effects, .. } => format!("{state}, a person has to approve: {effects}"),
                 Cause::Import { deployment, .. } => format!("{state}, reads an export of {deployment}"),
                 Cause::Budget { budget } => format!("{state}, budget {budget} is taken"),
+                Cause::Shared { budget } => format!("{state}, other deployments took of budget {budget}"),
                 Cause::Member { budget } => format!("{state}, one node at a time joins or leaves {budget}"),
             }
         }
@@ -465,6 +493,20 @@ mod tests {
         node d does not answer: ssh-unreachable
         waits for dns, of which no instance is active
         the deployment is paused
+        ");
+    }
+
+    #[test]
+    fn who_has_taken_of_a_budget_of_all_is_named() {
+        let shared = Some(Cause::Shared { budget: "etcd".into() });
+        let mut known = Known::default();
+        known.add(id(1), stand("a/etcd", State::Blocked, shared));
+        assert_eq!(follow(id(1), &known), Err(Want::Elsewhere("etcd".into())));
+        known.elsewhere.insert("etcd".into(), vec![("blue".into(), 2), ("green".into(), 1)]);
+        insta::assert_snapshot!(told(1, &known), @r"
+        waits for budget etcd of all deployments, which allows no node more to be out of service: 2 in blue, 1 in green
+        a/etcd: blocked, other deployments took of budget etcd
+        budget etcd of all deployments: allows no node more to be out of service: 2 in blue, 1 in green
         ");
     }
 

@@ -17,6 +17,7 @@ mod hooks;
 mod imports;
 mod lease;
 mod nodes;
+mod outages;
 mod pass;
 mod put_away;
 mod rules;
@@ -77,6 +78,7 @@ impl Engine {
         loops.spawn(hooks::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(rules::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
+        loops.spawn(outages::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(again::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(records.write(dns::Records { shared: Arc::clone(&shared), own: own() }, stop.clone()));
         loops.spawn(changes.write(dns::Drafts { shared: Arc::clone(&shared), own: own() }, stop.clone()));

@@ -134,6 +134,7 @@ pub async fn commit(pool: &PgPool, commit: &Commit) -> Result<Committed, StoreEr
     if let Some(before) = before {
         wake(&mut locked, &rewired(before, &revision.graph)).await?;
     }
+    locked.bind_budgets(&revision.graph).await?;
     settle::settle(&mut locked, &revision, &concerned(before, &commit.graph), &made, &commit.by).await?;
     let totals = commit.plan.get("totals").cloned().unwrap_or_default();
     let kind = if commit.destroying { "deployment.destroying" } else { "deployment.committed" };

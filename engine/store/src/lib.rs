@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod measure;
 pub mod migrate;
 pub mod nodes;
+pub mod outages;
 pub mod pass;
 pub mod pki;
 pub mod put_away;

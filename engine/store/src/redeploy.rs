@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::StoreError;
 use crate::commit::event;
 use crate::error::doing;
+use crate::outages;
 use crate::pass::{self, EVENTS, Locked, Revision, Revisions};
 
 /// What is to be redeployed.
@@ -180,5 +181,6 @@ async fn arm(
     let written = turn.finish();
     locked.write(&written, revision, None, &wanted.by).await?;
     locked.abandon_beside(&ids).await?;
+    outages::count_again(&mut locked.tx, locked.id.0).await?;
     Ok(None)
 }

@@ -1,8 +1,8 @@
-//! Profiles, policies and rules.
+//! Profiles, policies, rules and budgets.
 
 use engine_core::document::setting::SettingKind;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 
 use crate::StoreError;
@@ -10,7 +10,7 @@ use crate::error::doing;
 use crate::events;
 use crate::pass::WORK;
 
-/// A profile, a policy or a rule.
+/// A profile, a policy, a rule or a budget.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// Its name.
@@ -32,13 +32,13 @@ pub async fn all(pool: &PgPool, kind: SettingKind) -> Result<Vec<Setting>, Store
     )
     .fetch_all(pool)
     .await
-    .map_err(doing("reading profiles, policies or rules"))
+    .map_err(doing("reading profiles, policies, rules or budgets"))
 }
 
 /// Sets some, all or none; returns those that are otherwise than before, by their places in `settings`. After a change of rules
 /// all nodes are gone through again.
 pub async fn put(pool: &PgPool, settings: &[(SettingKind, String, Value)], by: &str) -> Result<Vec<usize>, StoreError> {
-    let failed = doing("setting profiles, policies or rules");
+    let failed = doing("setting profiles, policies, rules or budgets");
     let mut tx = pool.begin().await.map_err(&failed)?;
     let mut changed = Vec::new();
     for (place, (kind, name, document)) in settings.iter().enumerate() {
@@ -62,6 +62,8 @@ pub async fn put(pool: &PgPool, settings: &[(SettingKind, String, Value)], by: &
     if changed.iter().any(|place| settings[*place].0 == SettingKind::Rule) {
         all_to_rule(&mut tx).await?;
     }
+    // Who waits for a budget may not have to any more.
+    tell(&mut tx).await?;
     tx.commit().await.map_err(&failed)?;
     Ok(changed)
 }
@@ -79,10 +81,10 @@ pub enum Removed {
 
 /// Removes one that no deployment lists.
 pub async fn remove(pool: &PgPool, kind: SettingKind, name: &str, by: &str) -> Result<Removed, StoreError> {
-    let failed = doing("removing a profile, a policy or a rule");
+    let failed = doing("removing a profile, a policy, a rule or a budget");
     let mut tx = pool.begin().await.map_err(&failed)?;
     if kind == SettingKind::Profile {
-        let users = listing(pool, name).await?;
+        let users = listing(&mut *tx, name).await?;
         if !users.is_empty() {
             return Ok(Removed::InUse(users));
         }
@@ -98,18 +100,19 @@ pub async fn remove(pool: &PgPool, kind: SettingKind, name: &str, by: &str) -> R
     if kind == SettingKind::Rule {
         all_to_rule(&mut tx).await?;
     }
+    tell(&mut tx).await?;
     tx.commit().await.map_err(&failed)?;
     Ok(Removed::Done)
 }
 
 /// Deployments whose committed document lists a profile.
-pub async fn listing(pool: &PgPool, profile: &str) -> Result<Vec<String>, StoreError> {
+pub async fn listing(executor: impl PgExecutor<'_>, profile: &str) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar!(
         "select d.name from deployment d join revision r on r.deployment_id = d.deployment_id and r.number = d.revision
          where d.state = 'active' and r.document->'profiles' ? $1 order by d.name",
         profile
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await
     .map_err(doing("looking for who lists a profile"))
 }
@@ -127,9 +130,14 @@ async fn event(
 async fn all_to_rule(connection: &mut sqlx::PgConnection) -> Result<(), StoreError> {
     let failed = doing("letting rules go through all nodes");
     sqlx::query!("update node set to_rule = true where not to_rule and state not in ('virtual', 'gone')")
-        .execute(&mut *connection)
+        .execute(connection)
         .await
         .map_err(&failed)?;
+    Ok(())
+}
+
+async fn tell(connection: &mut sqlx::PgConnection) -> Result<(), StoreError> {
+    let failed = doing("telling of profiles, policies, rules or budgets");
     sqlx::query!("select pg_notify($1, '')", WORK).execute(connection).await.map_err(&failed)?;
     Ok(())
 }

@@ -114,10 +114,17 @@ impl World {
             Cause::Budget { budget } => {
                 let nothing = Allowance::default();
                 let allowance = hood.budgets.get(budget).unwrap_or(&nothing);
-                if allowance.room(&self.graph, budget) > 0 {
+                if allowance.own_room(&self.graph, budget) > 0 {
                     return Err("there is room");
                 }
                 self.held(allowance)
+            }
+            Cause::Shared { budget } => {
+                let shared = self.elsewhere.get(budget).ok_or("nobody shares it")?;
+                match shared.room(self.count_here(budget)) {
+                    0 => Ok(Next::End("others")),
+                    _ => Err("there is room"),
+                }
             }
             Cause::Member { budget } => {
                 let allowance = hood.budgets.get(budget).filter(|by| by.is_changing()).ok_or("nobody joins")?;

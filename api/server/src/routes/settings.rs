@@ -1,4 +1,4 @@
-//! Profiles, policies and rules: what holds for all deployments; and labels of nodes.
+//! Profiles, policies, rules and budgets: what holds for all deployments; and labels of nodes.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,7 +11,7 @@ use crate::extract::{By, Json as Body, Path};
 use crate::problem::ApiError;
 use crate::server::App;
 
-/// Profiles, policies or rules, by name.
+/// Profiles, policies, rules or budgets, by name.
 #[utoipa::path(get, path = "/settings/{kind}", responses((status = 200, body = Page<SettingView>)),
     params(("kind" = SettingKind, Path,)))]
 pub(crate) async fn list(
@@ -21,8 +21,8 @@ pub(crate) async fn list(
     Ok(Json(Page { items: app.control.settings(kind).await?, next: None }))
 }
 
-/// Sets the profiles, policies and rules of a file, in place of those of their names: all of them or none. Profiles and policies
-/// have effect where a deployment is applied, rules go through all nodes at once.
+/// Sets the profiles, policies, rules and budgets of a file, in place of those of their names: all of them or none. Profiles and
+/// policies have effect where a deployment is applied, rules go through all nodes at once, budgets hold from now on.
 #[utoipa::path(post, path = "/settings", request_body = Document, responses(
     (status = 200, body = Settled),
     (status = 422, body = Problem, content_type = "application/problem+json"),
@@ -35,7 +35,7 @@ pub(crate) async fn set(
     Ok(Json(app.control.set(&document, &by).await?))
 }
 
-/// Removes a profile, a policy or a rule.
+/// Removes a profile, a policy, a rule or a budget.
 #[utoipa::path(delete, path = "/settings/{kind}/{name}", responses(
     (status = 200, body = Settled),
     (status = 404, body = Problem, content_type = "application/problem+json"),

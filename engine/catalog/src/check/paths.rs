@@ -179,7 +179,7 @@ fn one(file: &str, text: &[u8], sources: &Sources, catalog: &Catalog) -> Vec<Dia
                 let place = format!("{} stands in a bundle, as {}", kind.name(), place_of(kind));
                 report.wrong("wrong-place", "", format!("a {place}"), "a deployment or a node");
             }
-            Some(Kind::Profile | Kind::Policy | Kind::Rule) => {
+            Some(Kind::Profile | Kind::Policy | Kind::Rule | Kind::Budget) => {
                 found.extend(setting::one(parsed.clone(), file).err().unwrap_or_default());
             }
             Some(Kind::Step) | None => {
@@ -187,7 +187,7 @@ fn one(file: &str, text: &[u8], sources: &Sources, catalog: &Catalog) -> Vec<Dia
                     "unknown-kind",
                     "",
                     "it is not said what this is",
-                    "one of the keys `deployment`, `node`, `profile`, `policy` or `rule`",
+                    "one of the keys `deployment`, `node`, `profile`, `policy`, `rule` or `budget`",
                 );
             }
         }

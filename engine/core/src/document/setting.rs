@@ -1,8 +1,9 @@
-//! Documents that hold for all deployments, or that they can refer to: profiles, policies, rules.
+//! Documents that hold for all deployments, or that they can refer to: profiles, policies, rules, budgets.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Object, Policy};
+use super::{Budget, Object, Policy};
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -14,6 +15,8 @@ pub enum SettingKind {
     Policy,
     /// Labels by facts.
     Rule,
+    /// How many nodes of all deployments may be out of service at once.
+    Budget,
 }
 
 impl SettingKind {
@@ -23,6 +26,7 @@ impl SettingKind {
             Self::Profile => "profile",
             Self::Policy => "policy",
             Self::Rule => "rule",
+            Self::Budget => "budget",
         }
     }
 }
@@ -86,4 +90,28 @@ pub struct RuleDoc {
     pub when: String,
     /// Labels to values; templates over facts and labels are allowed.
     pub set: Object,
+}
+
+/// How many nodes may be out of service at once over all deployments whose workload has a budget of this name, besides what each
+/// of them allows. In force from the next turn of each of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetDoc {
+    /// Its name; that of the budgets that it is about.
+    pub budget: String,
+    /// Prose.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+    /// A number of nodes, or a percentage such as `"10%"` of those of all these deployments.
+    pub max_unavailable: Value,
+    /// Failed nodes that are borne before the circuit opens for all of them.
+    #[serde(default)]
+    pub failures: u32,
+}
+
+impl BudgetDoc {
+    /// What it says.
+    pub fn budget(&self) -> Budget {
+        Budget { max_unavailable: self.max_unavailable.clone(), failures: self.failures, quorum: false }
+    }
 }

@@ -101,7 +101,7 @@ impl From<BoundRole> for Value {
 }
 
 /// A named allowance of nodes that may be out of service at once.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// A number of nodes, or a percentage such as `"10%"`.
     pub max_unavailable: Value,

@@ -22,6 +22,38 @@ pub struct Token {
     pub member: bool,
 }
 
+/// What counts of a budget, in one deployment or in several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Nodes with a role that disrupts it.
+    pub members: usize,
+    /// Those of them that are out of service.
+    pub unavailable: usize,
+    /// Those of them on which something of it is failed.
+    pub failed: usize,
+}
+
+/// A budget that deployments share, as one of them sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// What it allows.
+    pub budget: Budget,
+    /// What counts in the others.
+    pub elsewhere: Count,
+}
+
+impl Shared {
+    /// How many nodes more may be taken out of service, where this much counts in the deployment itself.
+    pub fn room(&self, own: Count) -> usize {
+        let failed = own.failed + self.elsewhere.failed;
+        if failed > usize::try_from(self.budget.failures).unwrap_or(usize::MAX) {
+            return 0;
+        }
+        limit(&self.budget, own.members + self.elsewhere.members)
+            .saturating_sub(own.unavailable + self.elsewhere.unavailable)
+    }
+}
+
 /// One budget of a deployment at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
@@ -30,6 +62,10 @@ pub struct Allowance {
     /// Nodes that serve and do not answer, or stand aside; those that are being made anew; with a quorum also founders that
     /// are just being created, or failed at it.
     pub down: BTreeSet<NodeId>,
+    /// What others were told that counts of it here.
+    pub told: Count,
+    /// The one of all deployments of the same name, if there is one.
+    pub shared: Option<Shared>,
 }
 
 impl Allowance {
@@ -43,17 +79,32 @@ impl Allowance {
         self.held.len() + self.down.iter().filter(|node| !self.held.contains_key(node)).count()
     }
 
+    /// What counts of it.
+    pub fn count(&self, graph: &Graph, name: &str) -> Count {
+        Count {
+            members: graph.members.get(name).copied().unwrap_or(0),
+            unavailable: self.unavailable(),
+            failed: self.held.values().filter(|token| token.failed).count(),
+        }
+    }
+
     /// Are more nodes failed than are borne? Computed, never stored: it closes when they are repaired.
-    pub fn is_open(&self, budget: &Budget) -> bool {
+    fn is_open(&self, budget: &Budget) -> bool {
         let failed = self.held.values().filter(|token| token.failed).count();
         failed > usize::try_from(budget.failures).unwrap_or(usize::MAX)
     }
 
-    /// How many nodes more may be taken out of service now.
-    pub fn room(&self, graph: &Graph, name: &str) -> usize {
+    /// How many nodes more this deployment allows to be taken out of service now.
+    pub fn own_room(&self, graph: &Graph, name: &str) -> usize {
         let Some(budget) = graph.budgets.get(name).filter(|budget| !self.is_open(budget)) else { return 0 };
         let members = graph.members.get(name).copied().unwrap_or(0);
         limit(budget, members).saturating_sub(self.unavailable())
+    }
+
+    /// How many nodes more may be taken out of service now, by this deployment and by all together.
+    pub fn room(&self, graph: &Graph, name: &str) -> usize {
+        let own = self.own_room(graph, name);
+        self.shared.as_ref().map_or(own, |shared| own.min(shared.room(self.count(graph, name))))
     }
 
     /// Is a node joining or leaving?
@@ -115,8 +166,10 @@ pub(super) fn gate(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole
         let allowance = hood.budgets.get(name).unwrap_or(&nothing);
         if allowance.held.contains_key(&vertex.node) {
             None
-        } else if !allowance.has(vertex.node) && allowance.room(graph, name) == 0 {
+        } else if !allowance.has(vertex.node) && allowance.own_room(graph, name) == 0 {
             Some(Cause::Budget { budget: name.clone() })
+        } else if !allowance.has(vertex.node) && allowance.room(graph, name) == 0 {
+            Some(Cause::Shared { budget: name.clone() })
         } else if token.member && allowance.is_changing() {
             Some(Cause::Member { budget: name.clone() })
         } else {
@@ -203,4 +256,33 @@ pub(super) fn is_down(graph: &Graph, hood: &Hood, budget: &str, node: NodeId) ->
             matches!(vertex.phase.state, State::Ready | State::Running | State::Failed)
                 && is_founding(graph, hood, vertex, budget)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Count, Shared};
+    use crate::document::Budget;
+
+    #[test]
+    fn what_counts_elsewhere_leaves_the_less_room() {
+        let room = |max_unavailable: Value, failures, own, elsewhere| {
+            let count = |(members, unavailable, failed)| Count { members, unavailable, failed };
+            let budget = Budget { max_unavailable, failures, quorum: false };
+            Shared { budget, elsewhere: count(elsewhere) }.room(count(own))
+        };
+        let figures = [
+            room(json!(3), 0, (4, 0, 0), (8, 0, 0)),
+            room(json!(3), 0, (4, 1, 0), (8, 1, 0)),
+            room(json!(3), 0, (4, 2, 0), (8, 2, 0)),
+            // Of twelve nodes, not of four.
+            room(json!("25%"), 0, (4, 0, 0), (8, 1, 0)),
+            // Failures of both are borne together.
+            room(json!(3), 0, (4, 0, 0), (8, 1, 1)),
+            room(json!(3), 1, (4, 0, 0), (8, 1, 1)),
+            room(json!(3), 1, (4, 1, 1), (8, 1, 1)),
+        ];
+        assert_eq!(figures, [3, 1, 0, 2, 0, 2, 0]);
+    }
 }

@@ -252,7 +252,8 @@ pub fn moves(hood: &Hood, vertex: &Vertex) -> bool {
                 let tally = hood.tally(role);
                 return tally.stale > 0 && tally.failed == 0;
             }
-            Some(Cause::Leaving { .. }) | None => return true,
+            // What holds it is elsewhere, and goes on there whatever waits here.
+            Some(Cause::Leaving { .. } | Cause::Shared { .. }) | None => return true,
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Profiles, policies and rules, and the labels of nodes, as people see them.
+//! Profiles, policies, rules and budgets, and the labels of nodes, as people see them.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,7 +9,7 @@ use time::OffsetDateTime;
 use crate::document::setting::SettingKind;
 use crate::request::Document;
 
-/// A profile, a policy or a rule.
+/// A profile, a policy, a rule or a budget.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SettingView {
     /// Which.
@@ -21,9 +23,12 @@ pub struct SettingView {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub set_at: OffsetDateTime,
+    /// Of a budget: by deployment how many nodes are out of service now, where there are any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub out_of_service: BTreeMap<String, i64>,
 }
 
-/// What came of setting profiles, policies or rules, or of removing one.
+/// What came of setting profiles, policies, rules or budgets, or of removing one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Settled {
     /// `KIND NAME` of those that are otherwise than before.

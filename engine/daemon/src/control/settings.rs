@@ -1,4 +1,4 @@
-//! Profiles, policies, rules and labels.
+//! Profiles, policies, rules, budgets and labels.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use engine_core::policy::GlobalPolicy;
 use engine_core::request::Document;
 use engine_core::rule;
 use engine_core::view::{LabelRequest, LabelView, Refusal, RefusalKind, RuleTest, SettingView, Settled};
-use engine_store::bundles;
 use engine_store::nodes::{self, ToRule};
 use engine_store::settings::{self, Removed};
+use engine_store::{bundles, outages};
 use serde_json::Value;
 
 use super::{Control, store, unknown_node};
@@ -61,23 +61,25 @@ fn unreadable(error: serde_json::Error) -> Refusal {
 }
 
 impl Control {
-    /// All profiles, policies or rules, by name.
+    /// All profiles, policies, rules or budgets, by name.
     ///
     /// # Errors
     /// The database can not be read.
     pub async fn settings(&self, kind: SettingKind) -> Result<Vec<SettingView>, Refusal> {
         let all = settings::all(&self.shared.pool, kind).await.map_err(store)?;
-        let view = |one: settings::Setting| SettingView {
-            kind,
-            name: one.name,
-            document: one.document,
-            set_by: one.by,
-            set_at: one.at,
-        };
-        Ok(all.into_iter().map(view).collect())
+        let mut views = Vec::new();
+        for one in all {
+            let out = match kind {
+                SettingKind::Budget => outages::out_of_service(&self.shared.pool, &one.name).await.map_err(store)?,
+                _ => Vec::new(),
+            };
+            let (out_of_service, name, document) = (out.into_iter().collect(), one.name, one.document);
+            views.push(SettingView { kind, name, document, set_by: one.by, set_at: one.at, out_of_service });
+        }
+        Ok(views)
     }
 
-    /// Sets the profiles, policies and rules of a text, all or none.
+    /// Sets the profiles, policies, rules and budgets of a text, all or none.
     ///
     /// # Errors
     /// Everything that is wrong with them.
@@ -107,7 +109,8 @@ impl Control {
             let (kind, name, document) = &all[place];
             settled.changed.push(format!("{} {name}", kind.as_str()));
             let concerned = match kind {
-                SettingKind::Rule => Vec::new(),
+                // In force at once.
+                SettingKind::Rule | SettingKind::Budget => Vec::new(),
                 SettingKind::Profile if document["global"] != Value::Bool(true) => {
                     settings::listing(&self.shared.pool, name).await.map_err(store)?
                 }
@@ -120,7 +123,7 @@ impl Control {
         Ok(settled)
     }
 
-    /// Removes a profile, a policy or a rule.
+    /// Removes a profile, a policy, a rule or a budget.
     ///
     /// # Errors
     /// There is none of this name, or deployments list it.
@@ -129,7 +132,7 @@ impl Control {
             Removed::Done => {
                 self.shared.hint();
                 let concerns = match kind {
-                    SettingKind::Rule => Vec::new(),
+                    SettingKind::Rule | SettingKind::Budget => Vec::new(),
                     SettingKind::Profile | SettingKind::Policy => everybody(&self.shared).await?,
                 };
                 Ok(Settled { changed: vec![format!("{} {name}", kind.as_str())], concerns })

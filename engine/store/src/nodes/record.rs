@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::facts;
 use crate::StoreError;
 use crate::error::doing;
+use crate::outages;
 use crate::pass::{self, EVENTS, Locked, Revisions, WORK};
 
 /// What became of the work on a node. `None` leaves a field as it is.
@@ -295,11 +296,11 @@ pub(super) async fn wake_waiting(
     .map_err(&failed)?;
     sqlx::query!(
         "update vertex set wake = true
-         where deployment_id = $1 and (sought like 'b:%' or sought like 'm:%') and not wake",
+         where deployment_id = $1 and (sought like 'b:%' or sought like 'm:%' or sought like 'g:%') and not wake",
         deployment
     )
     .execute(&mut *connection)
     .await
     .map_err(&failed)?;
-    Ok(())
+    outages::count_again(connection, deployment).await
 }

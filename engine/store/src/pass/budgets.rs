@@ -1,10 +1,14 @@
 //! What nodes hold of budgets: loaded with every neighbourhood, written with every turn.
+//!
+//! Of deployments that share a budget one at a time decides: a turn holds the row that says what it allows until its end.
 
 use std::collections::BTreeMap;
 
+use engine_core::document::setting::BudgetDoc;
 use engine_core::graph::Graph;
 use engine_core::id::{NodeId, VertexId};
-use engine_core::settle::allowance::{Allowance, Token};
+use engine_core::settle::allowance::{Allowance, Count, Shared, Token};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::Locked;
@@ -13,7 +17,7 @@ use crate::error::doing;
 
 impl Locked {
     /// The budgets of a graph at the moment. Their size is that of the nodes that are out of service.
-    pub(super) async fn budgets(&mut self, graph: &Graph) -> Result<BTreeMap<String, Allowance>, StoreError> {
+    pub(crate) async fn budgets(&mut self, graph: &Graph) -> Result<BTreeMap<String, Allowance>, StoreError> {
         let mut budgets: BTreeMap<String, Allowance> = BTreeMap::new();
         if graph.budgets.is_empty() {
             return Ok(budgets);
@@ -28,6 +32,7 @@ impl Locked {
             let token = Token { failed: row.failed, member: row.member };
             budgets.entry(row.budget).or_default().held.insert(NodeId(row.node_id), token);
         }
+        self.shared(graph, &mut budgets).await?;
         for (name, budget) in &graph.budgets {
             let roles: Vec<String> = graph.disruptors(name).map(|role| role.name.clone()).collect();
             // Found by those that are down or made anew, not by looking at all.
@@ -74,6 +79,83 @@ impl Locked {
             allowance.down.extend(missing.into_iter().map(NodeId));
         }
         Ok(budgets)
+    }
+
+    /// What counts elsewhere of the budgets that are shared, held so until the end of the transaction; and what others were told.
+    async fn shared(&mut self, graph: &Graph, budgets: &mut BTreeMap<String, Allowance>) -> Result<(), StoreError> {
+        let failed = doing("loading budgets of all deployments");
+        let names: Vec<&str> = graph.budgets.keys().map(String::as_str).collect();
+        let shared = sqlx::query!(
+            r#"select name, document as "document: Json<BudgetDoc>" from setting
+               where kind = 'budget' and name = any($1) order by name for no key update"#,
+            &names as &[&str]
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(&failed)?;
+        let asked: Vec<&str> = shared.iter().map(|row| row.name.as_str()).collect();
+        let counts = sqlx::query!(
+            r#"select o.budget, o.deployment_id = $1 as "own!", sum(o.members)::bigint as "members!",
+                      sum(o.unavailable)::bigint as "unavailable!", sum(o.failed)::bigint as "failed!"
+               from outage o join deployment d using (deployment_id)
+               where o.deployment_id = $1 or (o.budget = any($2) and d.state <> 'gone') group by 1, 2"#,
+            self.id.0,
+            &asked as &[&str]
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(&failed)?;
+        for row in shared {
+            let shared = Shared { budget: row.document.0.budget(), elsewhere: Count::default() };
+            budgets.entry(row.name).or_default().shared = Some(shared);
+        }
+        let number = |count: i64| usize::try_from(count).unwrap_or(0);
+        for row in counts {
+            let count = Count {
+                members: number(row.members),
+                unavailable: number(row.unavailable),
+                failed: number(row.failed),
+            };
+            match budgets.entry(row.budget).or_default() {
+                allowance if row.own => allowance.told = count,
+                allowance => {
+                    if let Some(shared) = &mut allowance.shared {
+                        shared.elsewhere = count;
+                    }
+                }
+            }
+        }
+        budgets.retain(|name, _| graph.budgets.contains_key(name));
+        Ok(())
+    }
+
+    /// Tells others what counts of budgets here.
+    pub(crate) async fn write_counts(
+        &mut self,
+        counts: &BTreeMap<String, Count>,
+        lets_go: bool,
+    ) -> Result<(), StoreError> {
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        sqlx::query!(
+            "insert into outage (deployment_id, budget, members, unavailable, failed, counted)
+             select $1, u.budget, u.members, u.unavailable, u.failed, true
+             from unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) as u(budget, members, unavailable, failed)
+             on conflict (deployment_id, budget)
+             do update set members = excluded.members, unavailable = excluded.unavailable, failed = excluded.failed,
+                           counted = true",
+            self.id.0,
+            &counts.keys().map(String::as_str).collect::<Vec<_>>() as &[&str],
+            &counts.values().map(|count| number(count.members)).collect::<Vec<_>>(),
+            &counts.values().map(|count| number(count.unavailable)).collect::<Vec<_>>(),
+            &counts.values().map(|count| number(count.failed)).collect::<Vec<_>>()
+        )
+        .execute(&mut *self.tx)
+        .await
+        .map_err(doing("writing what counts of budgets"))?;
+        if lets_go { self.notify_work().await } else { Ok(()) }
     }
 
     pub(super) async fn write_tokens(

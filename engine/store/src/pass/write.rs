@@ -40,6 +40,7 @@ impl Locked {
         self.write_tallies(&written.tallies).await?;
         self.abandon_jobs(written).await?;
         self.write_tokens(&written.tokens).await?;
+        self.write_counts(&written.counts, written.lets_go).await?;
         self.note_skipped(&skipped(written)).await?;
         let mut woken = self.write_wakes(&written.wake).await?;
         woken.extend(self.wake_some(&written.free).await?);

@@ -1,6 +1,7 @@
 //! A deployment with all that there is to see of it at one moment.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use engine_core::graph::{RoleName, is_helper};
 use engine_core::id::VertexId;
@@ -10,7 +11,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 
 use super::{certificates, deployments, events, failed, moment, nodes, rotations, vertices};
-use crate::StoreError;
+use crate::{StoreError, outages};
 
 /// The status of a deployment.
 pub async fn status(pool: &PgPool, name: &str) -> Result<Option<StatusView>, StoreError> {
@@ -33,6 +34,13 @@ pub async fn status(pool: &PgPool, name: &str) -> Result<Option<StatusView>, Sto
     let of = rotations::Of { deployment: row.id, revision: row.revision };
     let rotations = rotations::rotations(&mut tx, of).await?;
     let certificates = certificates::held(&mut tx, row.id).await?;
+    let mut elsewhere = HashMap::new();
+    for budget in rows.iter().filter_map(vertices::Row::shared) {
+        if let Entry::Vacant(free) = elsewhere.entry(budget) {
+            let found = outages::elsewhere(&mut tx, free.key()).await?;
+            free.insert(found);
+        }
+    }
     drop(tx);
 
     let order = order.flatten().map(|json| json.0).unwrap_or_default();
@@ -43,7 +51,8 @@ pub async fn status(pool: &PgPool, name: &str) -> Result<Option<StatusView>, Sto
         standing: node.standing,
         code: node.code.clone(),
     };
-    let known = vertices::whole(&rows, nodes.iter().map(|node| (node.id, stand(node))), &holders);
+    let mut known = vertices::whole(&rows, nodes.iter().map(|node| (node.id, stand(node))), &holders);
+    known.elsewhere = elsewhere;
     rows.retain(|row| !is_helper(&row.role));
     // Roles that the revision does not have any more come last.
     rows.sort_by(|a, b| {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use engine_core::graph::{VIRTUAL, is_helper};
 use engine_core::id::{JobId, NodeId, VertexId};
+use engine_core::settle::Cause;
 use engine_core::state::{Goal, State};
 use engine_core::view::{CauseView, NodeRoleView, Progress};
 use engine_core::why::{self, Chain, Known, NodeStand, Stand, Want};
@@ -13,7 +14,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{MOST, failed, moment, nodes};
-use crate::StoreError;
+use crate::{StoreError, outages};
 
 /// A vertex with what is shown of it.
 #[derive(Clone)]
@@ -45,6 +46,14 @@ impl Row {
 
     pub(super) fn goal(&self) -> Goal {
         if self.goal == "absent" { Goal::Absent } else { Goal::Present }
+    }
+
+    /// The budget of all deployments that it waits for, if it does.
+    pub(super) fn shared(&self) -> Option<String> {
+        match self.cause.as_deref()?.parse() {
+            Ok(Cause::Shared { budget }) => Some(budget),
+            _ => None,
+        }
     }
 
     pub(super) fn stand(&self) -> Stand {
@@ -209,6 +218,10 @@ async fn load(
             let found = row.map(|row| (VertexId(row.id), row.stand()));
             known.holders.insert(budget, found.as_ref().map(|(id, _)| *id));
             known.vertices.extend(found.map(|(id, stand)| (id, Some(stand))));
+        }
+        Want::Elsewhere(budget) => {
+            let found = outages::elsewhere(connection, &budget).await?;
+            known.elsewhere.insert(budget, found);
         }
         Want::Node(id) => {
             let row = sqlx::query!(

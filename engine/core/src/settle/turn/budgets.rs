@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::Turn;
 use crate::id::{NodeId, VertexId};
-use crate::settle::allowance::{Token, is_down, is_founding, recount, serves, token};
+use crate::settle::allowance::{Allowance, Token, is_down, is_founding, recount, serves, token};
 use crate::settle::{Cause, Hood};
 
 /// Who holds of which budget.
 pub(super) fn tokens(hood: &Hood) -> BTreeMap<(String, NodeId), Token> {
-    let of = |(name, allowance): (&String, &crate::settle::allowance::Allowance)| {
+    let of = |(name, allowance): (&String, &Allowance)| {
         allowance.held.iter().map(|(node, token)| ((name.clone(), *node), *token)).collect::<Vec<_>>()
     };
     hood.budgets.iter().flat_map(of).collect()
@@ -68,7 +68,7 @@ impl Turn<'_> {
         }
         for name in std::mem::take(&mut self.moved_budgets) {
             let allowance = self.hood.budgets.entry(name.clone()).or_default();
-            let room = allowance.room(self.graph, &name);
+            let room = allowance.own_room(self.graph, &name);
             let changing = allowance.is_changing();
             if room > 0 {
                 self.written.free.insert(Cause::Budget { budget: name.clone() }.to_string(), room);
@@ -86,6 +86,16 @@ impl Turn<'_> {
             // Also where there is no room: it waits for that then.
             if !changing {
                 self.written.free.insert(Cause::Member { budget: name }.to_string(), 1);
+            }
+        }
+        for name in self.graph.budgets.keys() {
+            let nothing = Allowance::default();
+            let allowance = self.hood.budgets.get(name).unwrap_or(&nothing);
+            let count = allowance.count(self.graph, name);
+            if count != allowance.told {
+                let less = count.unavailable < allowance.told.unavailable || count.failed < allowance.told.failed;
+                self.written.lets_go |= less && allowance.shared.is_some();
+                self.written.counts.insert(name.clone(), count);
             }
         }
         let now = tokens(&self.hood);

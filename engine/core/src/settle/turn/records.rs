@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use crate::document::Object;
 use crate::graph::{NodeName, RoleName};
 use crate::id::{JobId, NodeId, VertexId};
-use crate::settle::allowance::Token;
+use crate::settle::allowance::{Count, Token};
 use crate::settle::{Frozen, Tally, Vertex};
 use crate::state::{Event, State};
 
@@ -110,6 +110,10 @@ pub struct Written {
     pub tokens: BTreeMap<(String, NodeId), Option<Token>>,
     /// Of those held by one of these causes so many are to be woken: repairs first, then by name of their node.
     pub free: BTreeMap<String, usize>,
+    /// By budget what counts of it from now on, where it is not what others were told.
+    pub counts: BTreeMap<String, Count>,
+    /// Less counts of a budget that others share: they may go on.
+    pub lets_go: bool,
     /// Changes of tallies.
     pub tallies: BTreeMap<RoleName, Tally>,
     /// Values stored by digest.
