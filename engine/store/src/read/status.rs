@@ -42,6 +42,7 @@ pub async fn status(pool: &PgPool, name: &str) -> Result<Option<StatusView>, Sto
         state: node.state.clone(),
         standing: node.standing,
         code: node.code.clone(),
+        silence: node.silence.clone(),
     };
     let known = vertices::whole(&rows, nodes.iter().map(|node| (node.id, stand(node))), &holders);
     rows.retain(|row| !is_helper(&row.role));
