@@ -162,6 +162,28 @@ create index node_in_work on node (position, name)
 create index node_waiting on node (next_try_at)
     where engine_id is null and (state in ('creating', 'joining', 'unreachable', 'leaving') or rebuild);
 
+-- Nodes that somebody looks at, for a policy of their deployment takes out those that do not answer.
+create table look (
+    node_id       uuid primary key references node on delete cascade,
+    deployment_id uuid not null references deployment on delete cascade,
+    every_ms      bigint not null,
+    -- Whoever looks puts it off first, so that nobody else does.
+    look_at       timestamptz not null,
+    -- It does not answer: since the first look in vain, until the last one, and for how long while somebody looked who could
+    -- see the others.
+    silent_since  timestamptz,
+    silent_at     timestamptz,
+    silent_ms     bigint not null default 0,
+    -- The policy that put it aside: it comes back by itself.
+    aside_by      text,
+    -- What keeps the policy from taking it out although its time is over.
+    held          text,
+    constraint look_silent_while check ((silent_since is null) = (silent_at is null)),
+    constraint look_counts_while_silent check (silent_since is not null or (silent_ms = 0 and held is null))
+);
+create index look_due on look (look_at);
+create index look_of_deployment on look (deployment_id);
+
 -- Indices of created nodes are never used twice in a deployment.
 create table node_index (
     deployment_id uuid not null references deployment on delete cascade,

@@ -59,3 +59,6 @@ insert into bundle values
 insert into setting values ('rule', 'big', '{"rule": "big", "when": "cpus >= 8", "set": {"size": "big"}}', 'root', '2026-01-01T10:00:00Z');
 insert into hook (hook_id, name, url, kinds, deployments, secret, after, added_by, added_at) values
     ('00000000-0000-7000-8000-0000000000f0', 'audit', 'https://audit.example/in', '{node.*}', '{}', '\x00', 1, 'root', '2026-01-01T10:00:00Z');
+insert into look (node_id, deployment_id, every_ms, look_at, silent_since, silent_at, silent_ms, aside_by) values
+    ('00000000-0000-7000-8000-000000000004', '00000000-0000-7000-8000-000000000002', 60000, '2026-01-01T10:01:00Z',
+     '2026-01-01T10:00:00Z', '2026-01-01T10:00:30Z', 30000, 'the policy of the deployment');

@@ -34,6 +34,7 @@ mod second_day;
 mod secrecy;
 mod secrets;
 mod settings;
+mod silent;
 mod standing;
 mod takeover;
 mod waiting;

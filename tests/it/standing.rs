@@ -9,7 +9,7 @@ use engine_store::read;
 use crate::support::{World, address};
 
 /// `app` may be out on one node at a time; `peers` reads all of it on each node, `head` once.
-const APART: [(&str, &str); 4] = [
+pub(crate) const APART: [(&str, &str); 4] = [
     (
         "roles/app/role.yaml",
         "role: app\nversion: 1.0.0\nabout: A service.\nruns: node\nmilestone: true\ndisrupts: [service]\n\
@@ -49,7 +49,7 @@ fn document(size: u32) -> String {
 }
 
 /// Whom a node role saw when it last ran, and how often it did.
-async fn seen(world: &World, status: &StatusView, wanted: &str) -> (Vec<String>, usize) {
+pub(crate) async fn seen(world: &World, status: &StatusView, wanted: &str) -> (Vec<String>, usize) {
     let role = status.node_roles.iter().find(|role| address(role) == wanted).expect("a node role");
     let why = read::why(world.database.pool(), "blue", &role.node, &role.role, None)
         .await

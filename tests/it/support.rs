@@ -10,6 +10,7 @@ use engine_catalog::{Folder, load_folders};
 use engine_core::view::{Health, NodeRoleView, StatusView};
 use engine_daemon::{Config, Engine};
 use engine_provider::simulated::Simulated;
+use engine_provider::{Power, Provider as _};
 use engine_remote::AgentBinary;
 use engine_store::read;
 use engine_store::testing::Database;
@@ -66,6 +67,12 @@ impl World {
             write(&self.bundle().join(path), text);
         }
         self.config()
+    }
+
+    /// Switches a simulated machine on or off. One that is off does not answer.
+    pub(crate) async fn switch(&self, name: &str, on: bool) {
+        let power = if on { Power::On } else { Power::Off };
+        self.machines.power(name, power).await.expect("a machine");
     }
 
     /// An engine.

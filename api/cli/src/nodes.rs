@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use engine_core::request::{Document, ExecRequest, NodeKey};
+use engine_core::settle::hood::Standing;
+use engine_core::silence;
 use engine_core::view::{ExecEvent, LabelRequest, NodeRoleView, NodeView};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -28,7 +30,9 @@ pub(crate) async fn list(context: &Context) -> Result<ExitCode, CliError> {
 /// Nodes as a table.
 pub(crate) fn nodes_table(nodes: &[NodeView], now: OffsetDateTime) -> String {
     let row = |node: &NodeView| -> Vec<Shown> {
-        let state = node.code.as_ref().map_or_else(|| node.state.clone(), |code| format!("{}: {code}", node.state));
+        let aside = if node.standing == Standing::Aside { ", aside" } else { "" };
+        let code = node.code.as_ref().map(|code| format!(": {code}")).unwrap_or_default();
+        let state = format!("{}{aside}{code}", node.state);
         let place = [&node.deployment, &node.group].into_iter().flatten().cloned().collect::<Vec<_>>().join("/");
         vec![
             node.name.clone().into(),
@@ -58,6 +62,7 @@ fn node_text(node: &NodeView, node_roles: &[NodeRoleView], now: OffsetDateTime) 
     if let Some(reason) = &node.reason {
         text += &format!("{reason}\n");
     }
+    text += &silence_text(node);
     if !node.labels.is_empty() {
         let labels: Vec<String> = node.labels.iter().map(settings::label).collect();
         text += &format!("\nLabels: {}\n", labels.join(", "));
@@ -72,6 +77,13 @@ fn node_text(node: &NodeView, node_roles: &[NodeRoleView], now: OffsetDateTime) 
     }
     text += "\n";
     text + &status::node_roles_table(node_roles, now)
+}
+
+/// A line for one of which a policy makes something.
+pub(crate) fn silence_text(node: &NodeView) -> String {
+    let Some(silence) = &node.silence else { return String::new() };
+    let stands = if node.standing == Standing::Aside { " stands aside" } else { "" };
+    format!("{}{stands} {}\n", node.name, silence::says(silence).trim_start_matches([',', ' ']))
 }
 
 /// `plinth node add`: the first keys are read here, for they are files of this machine.

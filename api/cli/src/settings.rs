@@ -82,7 +82,14 @@ fn says(one: &SettingView) -> String {
     match one.kind {
         SettingKind::Profile if document["global"] == Value::Bool(true) => "all deployments".to_owned(),
         SettingKind::Profile => "those that list it".to_owned(),
-        SettingKind::Policy => [words("forbid"), words("approve")].into_iter().flatten().collect::<Vec<_>>().join("; "),
+        SettingKind::Policy => {
+            let times = document["silent"].as_object().map(|times| {
+                let time =
+                    |(what, after): (&String, &Value)| format!("{what} after {}", after.as_str().unwrap_or_default());
+                format!("silent {}", times.iter().map(time).collect::<Vec<_>>().join(", "))
+            });
+            [words("forbid"), words("approve"), times].into_iter().flatten().collect::<Vec<_>>().join("; ")
+        }
         SettingKind::Rule => document["when"].as_str().unwrap_or_default().to_owned(),
         SettingKind::Budget => {
             let most = document["max_unavailable"].to_string();

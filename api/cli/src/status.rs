@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use api_client::Events;
+use engine_core::settle::hood::Standing;
 use engine_core::state::Goal;
-use engine_core::view::{CertificatesView, Health, NodeRoleView, RotationView, StatusView};
+use engine_core::view::{CertificatesView, Health, NodeRoleView, NodeView, RotationView, StatusView};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -354,10 +355,12 @@ fn text(status: &StatusView, now: OffsetDateTime) -> String {
         text += "\n";
         text += &rotations_table(&status.rotations);
     }
-    let troubled: Vec<_> = status.nodes.iter().filter(|node| node.state != "up").cloned().collect();
+    let is_out = |node: &&NodeView| node.state != "up" || node.standing != Standing::In;
+    let troubled: Vec<NodeView> = status.nodes.iter().filter(is_out).cloned().collect();
     if !troubled.is_empty() {
         text += "\n";
         text += &crate::nodes::nodes_table(&troubled, now);
+        text += &troubled.iter().map(crate::nodes::silence_text).collect::<String>();
     }
     if !status.node_roles.is_empty() {
         text += "\n";

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use deployment::{BindNodes, CheckPolicy, DeploymentDoc, OnDrift, Policy};
+pub use deployment::{BindNodes, CheckPolicy, DeploymentDoc, OnDrift, Policy, Silent};
 pub use role::{At, InputDoc, OnChange, OutputDoc, RetryDoc, RoleDoc, Runs, Step, Supports, UseDoc};
 pub use wire::{Scope, Wire, WireError};
 pub use workload::{BoundRole, Budget, GroupDoc, ImportDoc, WorkloadDoc};

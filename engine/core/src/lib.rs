@@ -26,6 +26,7 @@ pub mod schema;
 pub mod secret;
 pub mod serial;
 pub mod settle;
+pub mod silence;
 pub mod state;
 pub mod template;
 #[cfg(any(test, feature = "testing"))]

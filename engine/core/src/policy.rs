@@ -1,9 +1,10 @@
 //! Policies of all deployments together with that of one: whatever any of them forbids is forbidden, whatever any of them
-//! wants approved is to be approved.
+//! wants approved is to be approved, and nodes that do not answer are waited for as long as the most patient of them says.
 
 use std::collections::BTreeMap;
 
 use crate::document::Policy;
+use crate::silence::patience;
 
 /// A policy that holds for all deployments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub struct GlobalPolicy {
 /// Who wants it, by [`key`]; what is not in it is said by the deployment alone.
 pub type Wanted = BTreeMap<String, String>;
 
-/// The key of something that is forbidden or to be approved.
+/// The key of something that is forbidden, to be approved, or done with a node that is `silent`.
 pub fn key(what: &str, effect: &str) -> String {
     format!("{what} {effect}")
 }
@@ -43,6 +44,16 @@ pub fn merged(own: &Policy, global: &[GlobalPolicy]) -> (Policy, Wanted) {
                 *said = if said.is_empty() { who.clone() } else { format!("{said} and {who}") };
             }
         }
+        for (what, said, most) in [
+            ("aside", &one.policy.silent.aside, &mut policy.silent.aside),
+            ("lost", &one.policy.silent.lost, &mut policy.silent.lost),
+        ] {
+            let Some(said) = said else { continue };
+            if most.as_ref().is_none_or(|most| patience(most) < patience(said)) {
+                *most = Some(said.clone());
+                wanted.insert(key("silent", what), who.clone());
+            }
+        }
     }
     (policy, wanted)
 }
@@ -50,11 +61,11 @@ pub fn merged(own: &Policy, global: &[GlobalPolicy]) -> (Policy, Wanted) {
 #[cfg(test)]
 mod tests {
     use super::{GlobalPolicy, key, merged};
-    use crate::document::Policy;
+    use crate::document::{Policy, Silent};
 
     fn policy(forbid: &[&str], approve: &[&str]) -> Policy {
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Policy { forbid: owned(forbid), approve: owned(approve) }
+        Policy { forbid: owned(forbid), approve: owned(approve), silent: Silent::default() }
     }
 
     #[test]
@@ -67,5 +78,23 @@ mod tests {
         assert_eq!(wanted[&key("forbid", "wipe")], "policy `machines` (set by ann) and policy `more` (set by ann)");
         assert_eq!(wanted[&key("forbid", "reinstall")], "the policy of the deployment and policy `more` (set by ann)");
         assert!(!wanted.contains_key(&key("approve", "restart")), "its own, and nobody else's");
+    }
+
+    #[test]
+    fn the_most_patient_says_when_a_silent_node_is_taken_out() {
+        let silent = |aside: Option<&str>, lost: Option<&str>| Policy {
+            silent: Silent { aside: aside.map(str::to_owned), lost: lost.map(str::to_owned) },
+            ..Policy::default()
+        };
+        let global = |name: &str, policy| GlobalPolicy { name: name.to_owned(), by: "ann".to_owned(), policy };
+        let all = [global("usual", silent(Some("10m"), Some("2h"))), global("more", silent(Some("5m"), None))];
+        let says = |own: Policy| {
+            let (policy, wanted) = merged(&own, &all);
+            let by = |what| wanted.get(&key("silent", what)).cloned().unwrap_or_default();
+            format!("{:?} {}, {:?} {}", policy.silent.aside, by("aside"), policy.silent.lost, by("lost"))
+        };
+        insta::assert_snapshot!(says(Policy::default()), @r#"Some("10m") policy `usual` (set by ann), Some("2h") policy `usual` (set by ann)"#);
+        insta::assert_snapshot!(says(silent(Some("60s"), Some("1d"))), @r#"Some("10m") policy `usual` (set by ann), Some("1d") "#);
+        insta::assert_snapshot!(says(silent(Some("600s"), Some("never"))), @r#"Some("600s") , Some("never") "#);
     }
 }

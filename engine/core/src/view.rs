@@ -5,6 +5,7 @@ mod bundle;
 mod certificate;
 mod dns;
 mod hook;
+mod node;
 mod secret;
 mod setting;
 mod why;
@@ -19,13 +20,13 @@ pub use self::certificate::{
 };
 pub use self::dns::{RecordView, ZoneView};
 pub use self::hook::{HookAdded, HookRequest, HookTest, HookView};
+pub use self::node::{NodeView, SilenceView};
 pub use self::secret::{Resealed, SecretReader, SecretView};
 pub use self::setting::{LabelRequest, LabelView, RuleTest, RuleTestRequest, SettingView, Settled};
 pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};
 use crate::diagnostic::Diagnostic;
-use crate::id::{DeploymentId, EngineId, JobId, NodeId, VertexId};
+use crate::id::{DeploymentId, EngineId, JobId, VertexId};
 use crate::plan::{Plan, Totals};
-use crate::settle::hood::Standing;
 use crate::state::{Goal, State};
 
 /// How a deployment as a whole is doing, worst first.
@@ -261,46 +262,6 @@ pub struct StatusView {
     pub certificates: Option<CertificatesView>,
     /// Number of the newest event that this view has seen.
     pub event: i64,
-}
-
-/// A node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct NodeView {
-    /// Its id.
-    pub id: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Where it comes from.
-    pub provider: String,
-    /// `creating`, `joining`, `up`, `unreachable`, `failed`, `leaving`; `rebuilding` while a redeploy empties it.
-    pub state: String,
-    /// Whether it takes part.
-    pub standing: Standing,
-    /// Code of what is wrong with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
-    /// What is wrong with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Its address, once known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// The deployment that uses it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deployment: Option<String>,
-    /// Its group there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-    /// Made for that deployment and destroyed with it.
-    pub owned: bool,
-    /// What is known of it, with its labels.
-    pub facts: Value,
-    /// Its labels, by name.
-    #[serde(default)]
-    pub labels: Vec<LabelView>,
-    /// When it last moved.
-    #[serde(with = "time::serde::rfc3339")]
-    pub changed_at: OffsetDateTime,
 }
 
 /// An attempt at an action of a node role.

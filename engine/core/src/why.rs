@@ -13,8 +13,9 @@ use crate::graph::{NodeName, RoleName};
 use crate::id::{NodeId, VertexId};
 use crate::settle::Cause;
 use crate::settle::hood::Standing;
+use crate::silence;
 use crate::state::{Goal, State};
-use crate::view::WhyLink;
+use crate::view::{SilenceView, WhyLink};
 
 /// Chains longer than this are cut; real ones are as long as the longest path of roles.
 const LONGEST: usize = 512;
@@ -84,6 +85,8 @@ pub struct NodeStand {
     pub standing: Standing,
     /// Code of what is wrong with it.
     pub code: Option<String>,
+    /// What a policy makes of it.
+    pub silence: Option<SilenceView>,
 }
 
 /// What is loaded. `None` as a value means: looked for, and there is none.
@@ -304,10 +307,11 @@ fn shared_says(budget: &str, known: &Known) -> String {
 fn node_says(node: &NodeStand) -> String {
     let name = &node.name;
     let code = node.code.as_deref().unwrap_or("unknown");
+    let silence = node.silence.as_ref().map(silence::says).unwrap_or_default();
     match (node.standing, node.state.as_str()) {
-        (Standing::Aside, _) => format!("node {name} stands aside"),
+        (Standing::Aside, _) => format!("node {name} stands aside{silence}"),
         (Standing::Lost, _) => format!("node {name} is lost"),
-        (Standing::In, "unreachable") => format!("node {name} does not answer: {code}"),
+        (Standing::In, "unreachable") => format!("node {name} does not answer: {code}{silence}"),
         (Standing::In, "failed") => format!("node {name} failed: {code}"),
         (Standing::In, state) => format!("waits for node {name} ({state})"),
     }
@@ -482,6 +486,7 @@ mod tests {
             state: "unreachable".into(),
             standing: Standing::In,
             code: Some("ssh-unreachable".into()),
+            silence: None,
         };
         known.nodes.insert(node, Some(unreachable));
         let all: Vec<String> =

@@ -73,6 +73,7 @@ impl Engine {
         loops.spawn(lease::keep(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(run::cancellations(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(nodes::work(Arc::clone(&shared), runners.clone(), stop.clone()));
+        loops.spawn(nodes::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(put_away::watch(Arc::clone(&shared), runners.clone(), stop.clone()));
         loops.spawn(drift::watch(Control::new(Arc::clone(&shared)), runners, stop.clone()));
         loops.spawn(hooks::watch(Arc::clone(&shared), stop.clone()));

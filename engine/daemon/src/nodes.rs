@@ -2,6 +2,7 @@
 
 mod join;
 mod leave;
+mod look;
 mod rebuild;
 mod record;
 mod residue;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::hints::{self, Woken};
 use crate::run::Runners;
 use crate::shared::Shared;
+pub(crate) use look::{unreachable, watch};
 use record::{Queue, Told};
 
 /// Nodes worked on at once.

@@ -10,6 +10,7 @@ use engine_core::document::{CheckPolicy, Object, OnDrift};
 use engine_core::graph::{Graph, NodeName, RoleName, VIRTUAL};
 use engine_core::id::{DeploymentId, NodeId};
 use engine_core::settle::commit::{concerned, rewired};
+use engine_core::silence::Times;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use crate::StoreError;
 use crate::error::doing;
 use crate::imports::{self, Importer, Unbound};
+use crate::nodes::look;
 use crate::pass::{self, EVENTS, Locked, Revision};
 use crate::secrets::{self, Kept};
 
@@ -131,6 +133,9 @@ pub async fn commit(pool: &PgPool, commit: &Commit) -> Result<Committed, StoreEr
             return Ok(Committed::NodeTaken(name));
         }
     };
+    if !commit.destroying {
+        look::enter(&mut locked, Times::of(&commit.graph.policy.silent)).await?;
+    }
     if let Some(before) = before {
         wake(&mut locked, &rewired(before, &revision.graph)).await?;
     }

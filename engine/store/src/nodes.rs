@@ -3,14 +3,18 @@
 mod adopt;
 mod facts;
 mod label;
+pub(crate) mod look;
 mod lost;
 mod record;
+mod silent;
 mod stand;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine_core::document::Object;
 use engine_core::id::{DeploymentId, EngineId, NodeId, VertexId};
+use engine_core::settle::Hood;
 use engine_core::settle::commit::readers_of_node;
 use serde_json::Value;
 use sqlx::types::Json;
@@ -19,13 +23,15 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
-use crate::pass::{EVENTS, Locked, Revision};
+use crate::pass::{EVENTS, Locked, Revision, Revisions};
 
 pub use adopt::{Adopted, Taken, adopt};
 pub use label::{ToRule, are_ruled, label, rule, ruled, to_rule};
+pub use look::{Due, due, next_look_in};
 pub use lost::{Lost, lose};
 use record::wake_waiting;
 pub use record::{Change, Recorded, Recording, Records, change};
+pub use silent::{Settled, settle};
 pub use stand::stand;
 
 /// A node as whoever works on it, or reaches it, needs it.
@@ -174,13 +180,18 @@ impl From<NodeRow> for Node {
     }
 }
 
-/// The vertices on a node, and those that gather from it, choose or work among what stands there.
-async fn concerned(
-    locked: &mut Locked,
-    revision: &Revision,
-    node: NodeId,
-    name: &str,
-) -> Result<(Vec<VertexId>, Vec<VertexId>), StoreError> {
+/// A node with what its standing concerns, as it stood until now: so its vertices are counted.
+struct Around {
+    revision: Arc<Revision>,
+    /// The vertices on it.
+    on: Vec<VertexId>,
+    /// Those that gather from it, choose or work among what stands there.
+    readers: Vec<VertexId>,
+    hood: Hood,
+}
+
+async fn around(locked: &mut Locked, known: &Revisions, node: NodeId, name: &str) -> Result<Around, StoreError> {
+    let revision = locked.revision(known).await?;
     let on: Vec<Uuid> = sqlx::query_scalar!(
         "select vertex_id from vertex where deployment_id = $1 and node_id = $2 and not gone",
         locked.id.0,
@@ -189,8 +200,11 @@ async fn concerned(
     .fetch_all(&mut *locked.tx)
     .await
     .map_err(doing("looking for what is on a node"))?;
+    let on: Vec<VertexId> = on.into_iter().map(VertexId).collect();
     let readers = locked.vertices_at(readers_of_node(&revision.graph, name)).await?;
-    Ok((on.into_iter().map(VertexId).collect(), readers))
+    let all: Vec<VertexId> = on.iter().chain(&readers).copied().collect();
+    let hood = locked.hood(&all, &revision.graph).await?;
+    Ok(Around { revision, on, readers, hood })
 }
 
 /// Deployments that were destroyed and of which nothing is left: no vertex, no node. They are closed.

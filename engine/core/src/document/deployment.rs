@@ -43,7 +43,26 @@ pub struct SelectNodes {
     pub count: Option<u32>,
 }
 
-/// Effects that are never allowed, or wait for a person.
+/// For how long a node may not answer before it is taken out: a time such as `10m`, or `never`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Silent {
+    /// Then it is put aside, until it answers again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<String>,
+    /// Then it is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
+}
+
+impl Silent {
+    /// Nothing is said.
+    pub fn is_unsaid(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Effects that are never allowed, or wait for a person; and what becomes of nodes that do not answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// A plan with one of these is refused.
@@ -52,6 +71,9 @@ pub struct Policy {
     /// A job with one of these waits for an approval.
     #[serde(default)]
     pub approve: Vec<String>,
+    /// When nodes that do not answer are taken out; never if nothing is said.
+    #[serde(default, skip_serializing_if = "Silent::is_unsaid")]
+    pub silent: Silent,
 }
 
 /// What becomes of a node role that is not as it was made.

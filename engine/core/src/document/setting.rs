@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Budget, Object, Policy};
+use super::{Budget, Object, Policy, Silent};
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -65,12 +65,15 @@ pub struct PolicyDoc {
     /// A job with one of these effects waits for an approval.
     #[serde(default)]
     pub approve: Vec<String>,
+    /// When nodes that do not answer are taken out.
+    #[serde(default, skip_serializing_if = "Silent::is_unsaid")]
+    pub silent: Silent,
 }
 
 impl PolicyDoc {
     /// What it says.
     pub fn policy(&self) -> Policy {
-        Policy { forbid: self.forbid.clone(), approve: self.approve.clone() }
+        Policy { forbid: self.forbid.clone(), approve: self.approve.clone(), silent: self.silent.clone() }
     }
 }
 

@@ -7,7 +7,7 @@ use engine_remote::{Joined, RemoteError, Target};
 use engine_store::nodes::{Change, Node};
 use serde_json::{Value, json};
 
-use super::{provider, trouble};
+use super::{look, provider, trouble};
 use crate::rules;
 use crate::shared::Shared;
 
@@ -42,7 +42,11 @@ pub(super) async fn join(shared: &Shared, node: &Node) -> Change {
     let Some(target) = shared.target(node) else {
         return trouble("creating", node, "node-unknown", format!("node {} has no address", node.name), true);
     };
+    let state = if node.state == "unreachable" { "unreachable" } else { "joining" };
     if node.provider == "simulated" {
+        if let Err((code, reason)) = look::simulated_answers(shared, node).await {
+            return trouble(state, node, code, reason, true);
+        }
         let mut facts = node.facts.clone();
         name_facts(&mut facts, node, &target);
         return Change {
@@ -67,10 +71,7 @@ pub(super) async fn join(shared: &Shared, node: &Node) -> Change {
                 ..Change::default()
             }
         }
-        Err(error) => {
-            let state = if node.state == "unreachable" { "unreachable" } else { "joining" };
-            trouble(state, node, error.code(), error.to_string(), error.is_transient())
-        }
+        Err(error) => trouble(state, node, error.code(), error.to_string(), error.is_transient()),
     }
 }
 

@@ -14,7 +14,7 @@ use engine_core::template::{self, Syntax};
 use engine_remote::{Followed, Following, RemoteError, Target, repeatable};
 use engine_store::StoreError;
 use engine_store::jobs::{self, OpenJob};
-use engine_store::nodes::{self, Change, Node, Recording};
+use engine_store::nodes::Node;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,7 @@ async fn follow(
                     if !jobs::is_held(&shared.pool, shared.engine(), (job.job, job.fence)).await? {
                         return Ok(Ran::NotOurs);
                     }
-                    mark(shared, node, error).await?;
+                    crate::nodes::unreachable(shared, node, error.code(), error.to_string()).await?;
                 }
                 if Instant::now() >= end {
                     return Ok(gave_up(last.as_ref()));
@@ -142,19 +142,6 @@ async fn follow(
             }
         }
     }
-}
-
-/// Everybody sees that the node does not answer; whoever works on nodes looks when it does again.
-async fn mark(shared: &Shared, node: &Node, error: &RemoteError) -> Result<(), StoreError> {
-    let change = Change {
-        state: "unreachable",
-        code: Some(error.code().to_owned()),
-        reason: Some(error.to_string()),
-        only_from: Some("up"),
-        ..Change::default()
-    };
-    let recording = Recording { node: node.id, engine: None, change };
-    nodes::change(&shared.pool, recording, &shared.revisions, "engine").await.map(|_| ())
 }
 
 fn told(error: &RemoteError) -> Failure {

@@ -1,14 +1,14 @@
 //! A node that is lost never comes back: nothing runs there any more, nobody waits for it, and what it held is not removed.
 
-use engine_core::id::{DeploymentId, NodeId, VertexId};
+use engine_core::id::{DeploymentId, NodeId};
 use engine_core::settle::Turn;
 use engine_core::state::Event;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use super::{concerned, event, wake_waiting};
+use super::{Around, around, event, look, wake_waiting};
 use crate::error::doing;
-use crate::pass::{self, EVENTS, Revisions};
+use crate::pass::{self, EVENTS, Locked, Revisions};
 use crate::{StoreError, dns};
 
 /// What came of it.
@@ -37,12 +37,26 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     let Some(deployment) = found.deployment_id else { return Ok(Lost::Unused) };
     let Some(mut locked) = pass::lock(pool, DeploymentId(deployment)).await? else { return Ok(Lost::Unused) };
     let node = NodeId(found.node_id);
-    let revision = locked.revision(known).await?;
-    let (gone, readers) = concerned(&mut locked, &revision, node, name).await?;
+    let around = around(&mut locked, known, node, name).await?;
+    if !give_up(&mut locked, around, (node, name), (by, json!({}))).await? {
+        return Ok(Lost::Unknown);
+    }
+    locked.commit().await?;
+    Ok(Lost::Done)
+}
+
+/// Gives up a node of a deployment, with all that follows from it. `false`: it is gone already.
+pub(super) async fn give_up(
+    locked: &mut Locked,
+    around: Around,
+    (node, name): (NodeId, &str),
+    (by, mut detail): (&str, Value),
+) -> Result<bool, StoreError> {
+    let failed = doing("giving up a node");
+    let Around { revision, hood, on: gone, readers } = around;
+    let deployment = locked.id.0;
     locked.next_change().await?;
-    let all: Vec<VertexId> = gone.iter().chain(&readers).copied().collect();
-    // Seen as the node stood until now: so its vertices are counted.
-    let mut turn = Turn::new(&revision.graph, locked.hood(&all, &revision.graph).await?);
+    let mut turn = Turn::new(&revision.graph, hood);
     // Nobody speaks to it any more; a machine of our own is still to be taken away.
     let row = sqlx::query!(
         r#"update node set standing = 'lost', group_name = null, engine_id = null, next_try_at = null, tries = 0,
@@ -51,14 +65,15 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
                deployment_id = case when owned_by is null then null else deployment_id end
            where node_id = $1 and deployment_id = $2 and state not in ('gone', 'virtual')
            returning state as "state!""#,
-        found.node_id,
+        node.0,
         deployment
     )
     .fetch_optional(&mut *locked.tx)
     .await
     .map_err(&failed)?;
-    let Some(row) = row else { return Ok(Lost::Unknown) };
-    let detail = json!({"node": name, "to": row.state, "standing": "lost"});
+    let Some(row) = row else { return Ok(false) };
+    look::leave(&mut locked.tx, node).await?;
+    (detail["node"], detail["to"], detail["standing"]) = (json!(name), json!(row.state), json!("lost"));
     event(&mut locked.tx, "node.lost", Some(deployment), node, by, detail).await?;
     let why = json!({"lost": name, "by": by});
     for id in &gone {
@@ -76,6 +91,5 @@ pub async fn lose(pool: &PgPool, name: &str, known: &Revisions, by: &str) -> Res
     wake_waiting(&mut locked.tx, deployment, [node].into_iter()).await?;
     locked.notify(EVENTS).await?;
     locked.notify_work().await?;
-    locked.commit().await?;
-    Ok(Lost::Done)
+    Ok(true)
 }

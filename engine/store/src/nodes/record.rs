@@ -12,6 +12,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::facts;
+use super::look::{self, Heard};
 use crate::StoreError;
 use crate::error::doing;
 use crate::outages;
@@ -114,6 +115,17 @@ impl Records {
         let written: Vec<(&Row, &Change)> = rows.iter().map(|row| (row, changes[&row.node_id])).collect();
         events(self.connection(), deployment, &written, by).await?;
         wake(self.connection(), deployment, &recorded.done).await?;
+        let engines: HashMap<Uuid, Option<EngineId>> = nodes.iter().map(|one| (one.node.0, one.engine)).collect();
+        let heard = written.iter().filter_map(|(row, change)| {
+            let answers = match (row.before.as_str(), change.state) {
+                (_, "unreachable") => false,
+                ("up", "up") => return None,
+                (_, "up") => true,
+                _ => return None,
+            };
+            Some(Heard { node: NodeId(row.node_id), answers, by: engines[&row.node_id] })
+        });
+        look::heard(self.connection(), &heard.collect::<Vec<_>>()).await?;
         match self.0 {
             Held::Deployment(mut locked) => {
                 for (row, change) in written {

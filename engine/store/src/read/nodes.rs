@@ -3,7 +3,7 @@
 use engine_core::document::Object;
 use engine_core::id::NodeId;
 use engine_core::settle::hood::Standing;
-use engine_core::view::{LabelView, NodeView};
+use engine_core::view::{LabelView, NodeView, SilenceView};
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
@@ -29,6 +29,10 @@ struct Row {
     labels: Json<Object>,
     ruled: Json<Object>,
     ruled_by: Json<Object>,
+    silent_since: Option<OffsetDateTime>,
+    silent_ms: Option<i64>,
+    aside_by: Option<String>,
+    held: Option<String>,
     changed_at: OffsetDateTime,
 }
 
@@ -52,6 +56,17 @@ fn labels(labels: &Object, ruled: &Object, by: &Object) -> Vec<LabelView> {
     all
 }
 
+/// What a policy makes of a node; nothing if there is nothing to say.
+pub(super) fn silence(
+    since: Option<OffsetDateTime>,
+    millis: Option<i64>,
+    aside_by: Option<String>,
+    held: Option<String>,
+) -> Option<SilenceView> {
+    let seconds = millis.unwrap_or_default() / 1000;
+    (since.is_some() || aside_by.is_some()).then_some(SilenceView { since, seconds, aside_by, held })
+}
+
 impl Row {
     fn view(self) -> NodeView {
         NodeView {
@@ -68,6 +83,7 @@ impl Row {
             owned: self.owned,
             facts: self.facts,
             labels: labels(&self.labels, &self.ruled, &self.ruled_by),
+            silence: silence(self.silent_since, self.silent_ms, self.aside_by, self.held),
             changed_at: self.changed_at,
         }
     }
@@ -81,6 +97,7 @@ macro_rules! rows {
             r#"select n.node_id as id, n.name, n.provider, n.standing,
                       case when n.rebuild and n.state <> 'failed' then 'rebuilding' else n.state end as "state!", n.address, d.name as "deployment?",
                       n.group_name, n.owned_by is not null as "owned!", n.changed_at,
+                      l.silent_since as "silent_since?", l.silent_ms as "silent_ms?", l.aside_by as "aside_by?", l.held as "held?",
                       n.ruled || n.labels || n.facts || jsonb_build_object('generation', n.generation) as "facts!",
                       n.labels as "labels: Json<Object>", n.ruled as "ruled: Json<Object>", n.ruled_by as "ruled_by: Json<Object>",
                       coalesce(n.code, case when twin.names is not null then 'node-twin' end) as code,
@@ -88,6 +105,7 @@ macro_rules! rows {
                           || ': one machine under several names, or a copied image') as reason
                from node n
                     left join deployment d on d.deployment_id = n.deployment_id
+                    left join look l on l.node_id = n.node_id
                     left join lateral (
                         select string_agg(t.name, ', ' order by t.name) as names from node t
                         where t.machine_id = n.machine_id and t.node_id <> n.node_id

@@ -50,6 +50,7 @@ pub async fn status(pool: &PgPool, name: &str) -> Result<Option<StatusView>, Sto
         state: node.state.clone(),
         standing: node.standing,
         code: node.code.clone(),
+        silence: node.silence.clone(),
     };
     let mut known = vertices::whole(&rows, nodes.iter().map(|node| (node.id, stand(node))), &holders);
     known.elsewhere = elsewhere;

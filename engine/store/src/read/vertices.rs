@@ -225,21 +225,23 @@ async fn load(
         }
         Want::Node(id) => {
             let row = sqlx::query!(
-                r#"select name, case when rebuild and state <> 'failed' then 'rebuilding' else state end as "state!",
-                          standing, code
-                   from node where node_id = $1"#,
+                r#"select n.name, case when n.rebuild and n.state <> 'failed' then 'rebuilding' else n.state end as "state!",
+                          n.standing, n.code, l.silent_since as "silent_since?", l.silent_ms as "silent_ms?",
+                          l.aside_by as "aside_by?", l.held as "held?"
+                   from node n left join look l using (node_id) where n.node_id = $1"#,
                 id.0
             )
             .fetch_optional(connection)
             .await
             .map_err(doing)?;
-            let stand = |name, state, standing: String, code| NodeStand {
-                name,
-                state,
-                standing: nodes::standing(&standing),
-                code,
-            };
-            known.nodes.insert(id, row.map(|row| stand(row.name, row.state, row.standing, row.code)));
+            let stand = row.map(|row| NodeStand {
+                name: row.name,
+                state: row.state,
+                standing: nodes::standing(&row.standing),
+                code: row.code,
+                silence: nodes::silence(row.silent_since, row.silent_ms, row.aside_by, row.held),
+            });
+            known.nodes.insert(id, stand);
         }
     }
     Ok(())
