@@ -232,6 +232,10 @@ fn members_come_and_go_and_nobody_is_named_or_sent_to_who_does_not_serve() {
     let health = "set -a; . /etc/etcd/client.env; echo $ETCDCTL_ENDPOINTS; etcdctl endpoint health 2>&1";
     let said = site.ok(&["exec", "it-clients-1", "--", "bash", "-c", health]);
     assert!(said.contains(&format!("https://etcd-balanced.{ZONE}:2379 is healthy")), "{said}");
+    // It counted as there only when its own resolver led it to the balancer.
+    let line = Line::after(&site, 0);
+    line.is_before(&["deployment/etcd-balanced-name"], &["it-clients-1/etcd-client-lookup"]);
+    line.is_before(&["it-clients-1/dns-resolver", "it-clients-1/etcd-client-lookup"], &["it-clients-1/etcd-client"]);
     let shown = site.json(&["deployment", "show", "it"]);
     assert_eq!(shown["exports"]["balanced"][0], format!("https://etcd-balanced.{ZONE}:2379"), "{shown:#}");
 
