@@ -1,5 +1,6 @@
 //! etcd by name and behind a balancer on lab nodes: while members come and go, nobody is named or sent to who does not serve.
 
+mod checks;
 mod virtual_address;
 
 use std::collections::BTreeSet;
@@ -265,6 +266,7 @@ fn members_come_and_go_and_nobody_is_named_or_sent_to_who_does_not_serve() {
     assert!(found.talks > 100, "only {} talks", found.talks);
     assert!(found.members.contains(&3) && found.members.contains(&5), "{:?}", found.members);
 
+    checks::find_what_another_hand_broke(&site, "it-balancers-1");
     let naked = client(&site, false);
     let balancers = site.json(&["dns", "records", ZONE]);
     let balancers = balancers.as_array().expect("records").iter();
