@@ -89,6 +89,7 @@ prove_names() {
     local name=etcd-balanced.demo.plinth.internal address
     "$plinth" dns records demo.plinth.internal
     "$plinth" exec demo-clients-1 -- getent ahostsv4 "$name" >/dev/null || die "the client does not find $name"
+    [[ $("$plinth" drift demo --node demo-clients-1 --role etcd-client-lookup) == *conform* ]] || die "$name leads elsewhere for the client"
     address=$(endpoint demo-members-1 | sed 's/https:..\(.*\):.*/\1/')
     [[ $(through "getent hosts $address") == *demo-members-1.demo.plinth.internal* ]] || die "the client does not know who $address is"
     through 'etcdctl put balanced "by name"' >/dev/null || die "nothing is written through $name"

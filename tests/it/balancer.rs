@@ -1,5 +1,6 @@
 //! etcd by name and behind a balancer on lab nodes: while members come and go, nobody is named or sent to who does not serve.
 
+mod checks;
 mod virtual_address;
 
 use std::collections::BTreeSet;
@@ -232,6 +233,10 @@ fn members_come_and_go_and_nobody_is_named_or_sent_to_who_does_not_serve() {
     let health = "set -a; . /etc/etcd/client.env; echo $ETCDCTL_ENDPOINTS; etcdctl endpoint health 2>&1";
     let said = site.ok(&["exec", "it-clients-1", "--", "bash", "-c", health]);
     assert!(said.contains(&format!("https://etcd-balanced.{ZONE}:2379 is healthy")), "{said}");
+    // It counted as there only when its own resolver led it to the balancer.
+    let line = Line::after(&site, 0);
+    line.is_before(&["deployment/etcd-balanced-name"], &["it-clients-1/etcd-client-lookup"]);
+    line.is_before(&["it-clients-1/dns-resolver", "it-clients-1/etcd-client-lookup"], &["it-clients-1/etcd-client"]);
     let shown = site.json(&["deployment", "show", "it"]);
     assert_eq!(shown["exports"]["balanced"][0], format!("https://etcd-balanced.{ZONE}:2379"), "{shown:#}");
 
@@ -261,6 +266,7 @@ fn members_come_and_go_and_nobody_is_named_or_sent_to_who_does_not_serve() {
     assert!(found.talks > 100, "only {} talks", found.talks);
     assert!(found.members.contains(&3) && found.members.contains(&5), "{:?}", found.members);
 
+    checks::find_what_another_hand_broke(&site, "it-balancers-1");
     let naked = client(&site, false);
     let balancers = site.json(&["dns", "records", ZONE]);
     let balancers = balancers.as_array().expect("records").iter();

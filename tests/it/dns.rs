@@ -2,6 +2,7 @@
 
 mod keys;
 pub(crate) mod lab;
+mod lookup;
 mod service;
 
 use std::net::SocketAddr;

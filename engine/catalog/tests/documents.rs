@@ -26,6 +26,7 @@ fn the_tree_loads_clean() {
         [
             "certificate-authority",
             "dns-key",
+            "dns-lookup",
             "dns-name",
             "dns-resolver",
             "dns-service",

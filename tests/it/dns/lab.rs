@@ -124,18 +124,20 @@ fn nodes_find_each_other_by_name_and_who_leaves_is_found_no_more() {
 }
 
 /// Debian's systemd-resolved, which the lab's machines come without.
+pub(crate) const RESOLVED_ROLE: (&str, &str) = (
+    "roles/resolved/role.yaml",
+    "role: resolved\nversion: 1.0.0\nabout: systemd-resolved answers for the node.\nruns: node\nmilestone: true\n\
+     precedes: [dns-resolver]\nrequires: [node-base]\nsupports: {os: [debian-12], arch: [amd64]}\napply:\n\
+     \x20 - package: {names: [systemd-resolved]}\n\
+     \x20 - run:\n\
+     \x20     text: |\n\
+     \x20       systemctl unmask systemd-resolved.service\n\
+     \x20       systemctl restart systemd-resolved.service\n\
+     \x20     unless: systemctl is-active --quiet systemd-resolved.service\n",
+);
+
 const RESOLVED: [(&str, &str); 3] = [
-    (
-        "roles/resolved/role.yaml",
-        "role: resolved\nversion: 1.0.0\nabout: systemd-resolved answers for the node.\nruns: node\nmilestone: true\n\
-         precedes: [dns-resolver]\nrequires: [node-base]\nsupports: {os: [debian-12], arch: [amd64]}\napply:\n\
-         \x20 - package: {names: [systemd-resolved]}\n\
-         \x20 - run:\n\
-         \x20     text: |\n\
-         \x20       systemctl unmask systemd-resolved.service\n\
-         \x20       systemctl restart systemd-resolved.service\n\
-         \x20     unless: systemctl is-active --quiet systemd-resolved.service\n",
-    ),
+    RESOLVED_ROLE,
     (
         "workloads/resolved/workload.yaml",
         "workload: resolved\nversion: 1.0.0\nabout: One node with systemd-resolved, and one without.\n\

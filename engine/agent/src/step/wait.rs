@@ -1,5 +1,8 @@
 //! `wait`: until something answers, appears or runs; tried again and again up to a limit.
 
+mod name;
+
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -39,6 +42,12 @@ pub(super) struct Wait {
     /// A command that succeeds.
     #[serde(default)]
     command: Option<String>,
+    /// A name that leads to just `addresses` for programs here.
+    #[serde(default)]
+    name: Option<String>,
+    /// For `name`: none if there must be no such name.
+    #[serde(default)]
+    addresses: Option<BTreeSet<IpAddr>>,
     /// For `http`: the status, or several; any of 200 to 299 if not given.
     #[serde(default)]
     status: Option<Value>,
@@ -53,18 +62,22 @@ pub(super) struct Wait {
     cert: Option<AbsPath>,
     #[serde(default)]
     key: Option<AbsPath>,
-    #[serde(default = "one_minute")]
-    within: Span,
-    #[serde(default = "often")]
-    every: Span,
+    /// A minute if not given. Not for `name`.
+    #[serde(default)]
+    within: Option<Span>,
+    /// A fifth of a second if not given. Not for `name`.
+    #[serde(default)]
+    every: Option<Span>,
 }
 
-fn one_minute() -> Span {
-    Span::seconds(60)
-}
+impl Wait {
+    fn within(&self) -> Span {
+        self.within.unwrap_or(Span::seconds(60))
+    }
 
-fn often() -> Span {
-    Span(Duration::from_millis(200))
+    fn every(&self) -> Duration {
+        self.every.map_or(Duration::from_millis(200), |span| span.0)
+    }
 }
 
 pub(super) fn apply(args: &Wait, cx: &mut Context<'_>) -> Result<Report> {
@@ -73,6 +86,10 @@ pub(super) fn apply(args: &Wait, cx: &mut Context<'_>) -> Result<Report> {
     if cx.dry && !cx.check {
         return Ok(Report::undecided());
     }
+    if let (Some(name), Some(addresses)) = (&args.name, &args.addresses) {
+        return name::apply(name, addresses, cx);
+    }
+    let within = args.within();
     let began = Instant::now();
     loop {
         let last = match attempt(args, cx)? {
@@ -83,11 +100,11 @@ pub(super) fn apply(args: &Wait, cx: &mut Context<'_>) -> Result<Report> {
             report.diff("wait", format!("{what}: {last}"));
             return Ok(report);
         }
-        if began.elapsed() >= args.within.0 {
-            return Err(StepError::WaitTimeout { what, within: args.within.to_string(), last });
+        if began.elapsed() >= within.0 {
+            return Err(StepError::WaitTimeout { what, within: within.to_string(), last });
         }
-        let left = args.within.0.saturating_sub(began.elapsed());
-        cx.supervisor.pause(args.every.0.min(left).max(Duration::from_millis(1)))?;
+        let left = within.0.saturating_sub(began.elapsed());
+        cx.supervisor.pause(args.every().min(left).max(Duration::from_millis(1)))?;
     }
 }
 
@@ -100,11 +117,20 @@ fn what(args: &Wait) -> Result<String> {
         ("path", path(&args.path)),
         ("unit", args.unit.clone()),
         ("command", args.command.clone()),
+        ("name", args.name.clone()),
     ];
+    if args.name.is_some() != args.addresses.is_some() {
+        return Err(StepError::argument("wait", "`name` and `addresses` go together"));
+    }
+    if args.name.is_some() && (args.within.is_some() || args.every.is_some()) {
+        return Err(StepError::argument("wait", "with `name` it waits as long as the role's `timeout` says"));
+    }
     let given: Vec<String> = kinds.into_iter().filter_map(|(kind, value)| Some(format!("{kind} {}", value?))).collect();
     match given.as_slice() {
         [what] => Ok(what.clone()),
-        _ => Err(StepError::argument("wait", "it takes one of `tcp`, `http`, `unix`, `path`, `unit`, `command`")),
+        _ => {
+            Err(StepError::argument("wait", "it takes one of `tcp`, `http`, `unix`, `path`, `unit`, `command`, `name`"))
+        }
     }
 }
 
@@ -128,7 +154,7 @@ fn attempt(args: &Wait, cx: &Context<'_>) -> Result<std::result::Result<(), Stri
         (_, Some(text)) => cx.program("bash", &["-e", "-u", "-o", "pipefail", "-c", text]),
         _ => return Ok(Ok(())),
     };
-    match program.within(args.within.0.max(TRY)).run(cx.supervisor, &mut |_, _| {}) {
+    match program.within(args.within().0.max(TRY)).run(cx.supervisor, &mut |_, _| {}) {
         Ok(ended) if ended.status.success() => Ok(Ok(())),
         Ok(ended) if ended.last.is_empty() => Ok(Err(crate::child::how(ended.status))),
         Ok(ended) => Ok(Err(ended.last)),
@@ -151,16 +177,11 @@ fn connect(address: &str, cx: &Context<'_>) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// The binary is static: names are resolved by the system's own `getent`.
 fn addresses(host: &str, cx: &Context<'_>) -> Vec<IpAddr> {
-    if let Ok(address) = host.parse() {
-        return vec![address];
+    match host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => name::find(host, TRY, cx).ok().and_then(std::result::Result::ok).unwrap_or_default(),
     }
-    let found = cx.program("getent", &["ahosts", "--", host]).within(TRY).quiet(cx.supervisor).unwrap_or_default();
-    let mut addresses: Vec<IpAddr> =
-        found.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
-    addresses.dedup();
-    addresses
 }
 
 fn http(url: &str, args: &Wait, cx: &Context<'_>) -> Result<std::result::Result<(), String>> {

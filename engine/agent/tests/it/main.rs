@@ -2,6 +2,7 @@
 
 mod haproxy;
 mod jobs;
+mod names;
 mod schema;
 mod steps;
 mod support;

@@ -42,6 +42,7 @@ fn examples() -> Vec<Value> {
         json!({"wait": {"unix": "/x"}}),
         json!({"wait": {"path": "/x"}}),
         json!({"wait": {"command": "true"}}),
+        json!({"wait": {"name": "localhost", "addresses": []}}),
     ]
 }
 
@@ -85,6 +86,9 @@ fn what_the_schema_refuses() {
         json!({"run": {"text": "a", "script": "b"}}),
         json!({"wait": {"within": "1s"}}),
         json!({"wait": {"tls": "a:1"}}),
+        json!({"wait": {"name": "a"}}),
+        json!({"wait": {"tcp": "a:1", "addresses": []}}),
+        json!({"wait": {"name": "a", "addresses": [], "within": "1s"}}),
         json!({"file": {"path": "/x", "content": "a"}, "for": "x of y"}),
     ] {
         assert!(!schema.is_valid(&step), "{step}");

@@ -303,7 +303,10 @@ fn errors_are_clear() {
     assert_snapshot!(check(json!({"run": {"text": "echo [1 > $PLINTH_OUTPUT"}})), @"failed output-invalid: what the script wrote to $PLINTH_OUTPUT is not JSON: EOF while parsing a list at line 2 column 0");
     assert_snapshot!(check(json!({"run": {"text": "echo '[1]' > $PLINTH_OUTPUT"}})), @"failed output-invalid: what the script wrote to $PLINTH_OUTPUT is not an object; `as` takes other values");
     assert_snapshot!(check(json!({"run": {"text": "echo '{\"a\": 1}' > $PLINTH_OUTPUT", "output": {"schema": {"required": ["b"]}}, "as": "x"}})), @r#"failed output-invalid: what the script wrote to $PLINTH_OUTPUT is not what `output.schema` says: `b` is missing"#);
-    assert_snapshot!(check(json!({"wait": {"tcp": "a:1", "path": "/x"}})), @"failed step-argument: `wait`: it takes one of `tcp`, `http`, `unix`, `path`, `unit`, `command`");
+    assert_snapshot!(check(json!({"wait": {"tcp": "a:1", "path": "/x"}})), @"failed step-argument: `wait`: it takes one of `tcp`, `http`, `unix`, `path`, `unit`, `command`, `name`");
+    assert_snapshot!(check(json!({"wait": {"name": "a"}})), @"failed step-argument: `wait`: `name` and `addresses` go together");
+    assert_snapshot!(check(json!({"wait": {"name": "a", "addresses": [], "within": 1}})), @"failed step-argument: `wait`: with `name` it waits as long as the role's `timeout` says");
+    assert_snapshot!(check(json!({"wait": {"name": "a", "addresses": ["b"]}})), @"failed step-argument: `wait`: invalid IP address syntax");
     assert_snapshot!(check(json!({"link": {"path": "DIR/folder", "to": "x"}})), @"failed path-in-the-way: DIR/folder is no symbolic link, and stays so");
     assert_snapshot!(check(json!({"sysctl": {"name": "../etc", "value": 1}})), @"failed step-argument: `sysctl`: `../etc` is no name such as `net.ipv4.ip_forward`");
     assert_snapshot!(check(json!({"user": {"name": "-r"}})), @"failed step-argument: `user`: `-r` is no name for an account");

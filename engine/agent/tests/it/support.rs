@@ -67,6 +67,11 @@ impl Agent {
     pub(crate) fn talk_with_path(&self, path: &str) -> Talk {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plinth-agent"));
         command.env("PATH", path);
+        self.talk_by(command)
+    }
+
+    /// A conversation with an agent that is started so.
+    pub(crate) fn talk_by(&self, command: Command) -> Talk {
         Talk::begin(command, &self.state(), PROTOCOL)
     }
 
