@@ -160,6 +160,11 @@ pub fn keeps(graph: &Graph, hood: &Hood, node: NodeId, rest: &Rest) -> Option<St
         if !majority {
             return Some(format!("budget {name} would have no quorum"));
         }
+        let mut count = others.count(graph, name);
+        count.unavailable += missing;
+        if others.shared.as_ref().is_some_and(|shared| shared.room(count) == 0) {
+            return Some(format!("budget {name} of all deployments allows no node more to be out of service"));
+        }
         let stopped = others.is_open(budget) || (budget.quorum && others.is_changing());
         (stopped || out > limit(budget, members.len()))
             .then(|| format!("budget {name} allows no node more to be out of service"))

@@ -89,7 +89,7 @@ impl Allowance {
     }
 
     /// Are more nodes failed than are borne? Computed, never stored: it closes when they are repaired.
-    fn is_open(&self, budget: &Budget) -> bool {
+    pub fn is_open(&self, budget: &Budget) -> bool {
         let failed = self.held.values().filter(|token| token.failed).count();
         failed > usize::try_from(budget.failures).unwrap_or(usize::MAX)
     }

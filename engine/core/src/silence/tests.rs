@@ -9,10 +9,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{GAP, Move, Rest, Seen, Silence, Times, keeps, patience, says, sees, verdict};
-use crate::document::Silent;
+use crate::document::{Budget, Silent};
 use crate::graph::Graph;
 use crate::id::{NodeId, VertexId};
-use crate::settle::allowance::Token;
+use crate::settle::allowance::{Count, Shared, Token};
 use crate::settle::hood::Standing;
 use crate::settle::{Hood, Vertex};
 use crate::testing::{Fixture, catalog};
@@ -125,6 +125,8 @@ proptest! {
 struct World {
     graph: Graph,
     ids: Vec<NodeId>,
+    /// What others make of the budget.
+    shared: Option<Shared>,
 }
 
 impl World {
@@ -133,7 +135,8 @@ impl World {
         let workload = json!({"workload": "w", "groups": {"g": {}}, "roles": {"g": ["app"]},
                               "budgets": {"web": {"max_unavailable": limit, "quorum": quorum}}});
         let graph = Fixture::new(catalog(roles, [workload]), &[("g", members)]).compile().expect("compiles").graph;
-        Self { graph, ids: (0..members).map(|node| NodeId(Uuid::from_u128(node as u128 + 1))).collect() }
+        let ids = (0..members).map(|node| NodeId(Uuid::from_u128(node as u128 + 1))).collect();
+        Self { graph, ids, shared: None }
     }
 
     /// What keeps the first node, with these down, of these something failed, and these missing.
@@ -149,6 +152,7 @@ impl World {
         app.serving = true;
         hood.add(app);
         let budget = hood.budgets.entry("web".to_owned()).or_default();
+        budget.shared.clone_from(&self.shared);
         budget.down.extend(down.iter().map(|node| self.ids[*node]));
         budget.held.extend(failed.iter().map(|node| (self.ids[*node], Token { failed: true, member: false })));
         let missing = missing.iter().map(|node| format!("g-{}", node + 1)).collect();
@@ -160,6 +164,11 @@ impl World {
 fn what_keeps_a_node_is_named() {
     let none = BTreeSet::new();
     let world = World::new(5, 2, false);
+    // One is out of service elsewhere.
+    let shared = |most: u32| {
+        let budget = Budget { max_unavailable: json!(most), failures: 0, quorum: false };
+        Some(Shared { budget, elsewhere: Count { members: 5, unavailable: 1, failed: 0 } })
+    };
     let down = |nodes: &[usize]| nodes.iter().copied().collect::<BTreeSet<usize>>();
     let all = [
         world.keeps(&down(&[0]), &[], &none, 4),
@@ -169,6 +178,8 @@ fn what_keeps_a_node_is_named() {
         world.keeps(&down(&[0]), &[], &down(&[3, 4]), 3),
         world.keeps(&down(&[0]), &[], &none, 2),
         World::new(2, 1, true).keeps(&down(&[0]), &[], &none, 1),
+        World { shared: shared(1), ..World::new(5, 2, false) }.keeps(&down(&[0]), &[], &none, 4),
+        World { shared: shared(2), ..World::new(5, 2, false) }.keeps(&down(&[0]), &[], &none, 4),
     ];
     let all: Vec<String> = all.into_iter().map(|kept| kept.unwrap_or_else(|| "nothing".to_owned())).collect();
     insta::assert_snapshot!(all.join("\n"), @r"
@@ -179,6 +190,8 @@ fn what_keeps_a_node_is_named() {
     budget web allows no node more to be out of service
     less than half of the nodes of its deployment would be left
     budget web would have no quorum
+    budget web of all deployments allows no node more to be out of service
+    nothing
     ");
 }
 
