@@ -390,6 +390,8 @@ create table drift (
     -- The newest check.
     job_id        uuid,
     verdict       text constraint drift_verdict check (verdict in ('conform', 'drifted', 'unknown')),
+    -- A probe failed: what this attempt made does not do what it is there for.
+    failing       integer,
     code          text,
     message       text,
     -- [{"step": …, "what": …, "text": …}]
@@ -397,6 +399,7 @@ create table drift (
     checked_at    timestamptz
 );
 create index drift_due on drift (deployment_id) where due;
+create index drift_failing on drift (deployment_id) where failing is not null;
 create index drift_drifted on drift (deployment_id) where verdict = 'drifted';
 
 -- What was promised to go and is still there, or was never taken away. Kept when the deployment is gone.

@@ -14,7 +14,8 @@ const FLEET: [(&str, &str); 2] = [
         "roles/web/role.yaml",
         "role: web\nversion: 1.0.0\nabout: A service.\nruns: node\nmilestone: true\ndisrupts: [service]\n\
          inputs:\n  size: {schema: {type: integer}, default: 1}\n\
-         apply:\n  - unit: {name: web.service, running: true, restart_for: [size]}\n",
+         apply:\n  - unit: {name: web.service, running: true, restart_for: [size]}\n\
+         check:\n  - wait: {unit: web.service}\n",
     ),
     (
         "workloads/fleet/workload.yaml",
@@ -154,5 +155,62 @@ async fn what_is_out_of_service_elsewhere_is_named_and_waited_for() {
     world.until("green", |s| says(s, "green-all-1/web") == waits).await;
     control.remove_setting(SettingKind::Budget, "service", "ann").await.expect("removed");
     world.until("green", |s| done(s, 4)).await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_its_check_is_out_of_service_until_it_is_mended() {
+    let world = World::new(&FLEET).await;
+    let engine = world.engine().await;
+    let control = engine.control();
+    for name in ["blue", "green"] {
+        control.apply(&fleet(name, 1, "{}"), "f", &[], "test").await.expect("applied");
+        world.until(name, |s| done(s, 1)).await;
+    }
+    // The step after those of `apply` is a probe.
+    let break_probes = "update node set options = '{\"script\": {\"web\": {\"on\": [\"check\"], \"outcome\":
+                        {\"fail\": {\"code\": \"wait-timeout\", \"step\": 1}}}}}' where name in ('blue-all-3', 'blue-all-4')";
+    world.database.run(break_probes).await;
+    let check = async |verdict: &str| {
+        control.check("blue", None, None, "ann").await.expect("asked");
+        let all = async || {
+            let report = read::drift(world.database.pool(), "blue").await.expect("read").expect("known");
+            let of = |node: &str| {
+                let at = report.node_roles.iter().find(|one| one.node == node && !one.pending);
+                at.and_then(|one| one.verdict.clone()).unwrap_or_default()
+            };
+            let found = ["blue-all-3", "blue-all-4"].map(of);
+            if found == [verdict, verdict] { Ok(()) } else { Err(format!("{report:#?}")) }
+        };
+        world.until_so("checked", all).await;
+    };
+    check("drifted").await;
+    // Two of four may be out, and are: by those that work one is not taken out.
+    for node in ["blue-all-3/web", "blue-all-4/web"] {
+        control.ask(Ask::Pause, "blue", Some(node), "ann").await.expect("paused");
+    }
+    let began = now(&world).await;
+    control.apply(&fleet("blue", 2, "{}"), "f", &[], "test").await.expect("applied");
+    let waits = "waits for budget service, which allows no node more to be out of service";
+    world.until("blue", |s| ["blue-all-1/web", "blue-all-2/web"].iter().all(|at| says(s, at) == waits)).await;
+    assert_eq!(most_at_once(&world, began).await, 0, "nothing has begun");
+    // They may be worked on, and count no more when they are made anew.
+    control.ask(Ask::Resume, "blue", Some("blue-all-3/web"), "ann").await.expect("resumed");
+    let status = world.until("blue", |s| find(s, "blue-all-1/web").state == State::Active).await;
+    assert_eq!(find(&status, "blue-all-3/web").state, State::Active);
+    world.until("blue", |s| find(s, "blue-all-2/web").state == State::Active).await;
+    control.ask(Ask::Resume, "blue", Some("blue-all-4/web"), "ann").await.expect("resumed");
+    world.until("blue", |s| done(s, 2)).await;
+
+    // What was mended by hand is seen by the next check, and tells others.
+    check("drifted").await;
+    control.set(&shared(2), "b", "ann").await.expect("set");
+    control.apply(&fleet("green", 2, "{}"), "f", &[], "test").await.expect("applied");
+    let waits =
+        "waits for budget service of all deployments, which allows no node more to be out of service: 2 in blue";
+    world.until("green", |s| (1..=4).all(|node| says(s, &format!("green-all-{node}/web")) == waits)).await;
+    world.database.run("update node set options = '{}' where name in ('blue-all-3', 'blue-all-4')").await;
+    check("conform").await;
+    world.until("green", |s| done(s, 2)).await;
     engine.stop().await;
 }

@@ -89,10 +89,14 @@ pub(crate) async fn take_in(
             found.code = Some("not-active".to_owned());
             found.message = Some("a job of it began meanwhile".to_owned());
             found.diffs = json!([]);
+            found.failing = false;
             continue;
         }
         if found.verdict == "drifted" && vertex.phase.goal == Goal::Present {
             drifted.push((*id, found.job));
+        }
+        if found.failing {
+            turn.fails(*id);
         }
     }
     if !locked.repairs || drifted.is_empty() {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::StoreError;
 use crate::error::doing;
+use crate::nodes::wake_waiting;
 use crate::pass::{self, EVENTS, Locked, Revisions};
 
 /// Begins checks that are due, at most so many. Those that can not be made now are answered with `unknown`.
@@ -105,6 +106,8 @@ pub struct Checked {
     pub message: Option<String>,
     /// What differs.
     pub diffs: Value,
+    /// A probe failed: it does not do what it is there for.
+    pub failing: bool,
 }
 
 impl Locked {
@@ -138,15 +141,27 @@ impl Locked {
             return Ok(());
         }
         let row = |(vertex, found): &(VertexId, Checked)| {
+            let failing = found.failing.then_some(found.attempt);
             json!({"vertex_id": vertex, "job_id": found.job, "verdict": found.verdict, "code": found.code,
-                   "message": found.message, "diffs": found.diffs})
+                   "message": found.message, "diffs": found.diffs, "failing": failing})
         };
+        let rows = Value::Array(found.iter().map(row).collect());
+        let counts = sqlx::query_scalar!(
+            r#"select exists (select from jsonb_to_recordset($1) as u(vertex_id uuid, job_id uuid, verdict text, failing integer)
+                              join drift f using (vertex_id, job_id)
+                              where u.verdict <> 'unknown' and f.failing is distinct from u.failing) as "counts!""#,
+            rows
+        )
+        .fetch_one(&mut *self.tx)
+        .await
+        .map_err(doing("comparing what checks found"))?;
         sqlx::query!(
             "with u as (select * from jsonb_to_recordset($2) as u(vertex_id uuid, job_id uuid, verdict text, code text,
-                                                                  message text, diffs jsonb)),
+                                                                  message text, diffs jsonb, failing integer)),
                   old as (select f.vertex_id, f.verdict from drift f join u using (vertex_id)),
                   done as (
                       update drift f set verdict = u.verdict, code = u.code, message = u.message, diffs = u.diffs,
+                             failing = case when u.verdict = 'unknown' then f.failing else u.failing end,
                              checked_at = clock_timestamp()
                       from u where f.vertex_id = u.vertex_id and f.job_id = u.job_id
                       returning f.vertex_id, f.job_id, f.verdict, f.message)
@@ -156,11 +171,16 @@ impl Locked {
              from done join old using (vertex_id) join vertex v using (vertex_id)
              where old.verdict is distinct from done.verdict",
             self.id.0,
-            Value::Array(found.iter().map(row).collect())
+            rows
         )
         .execute(&mut *self.tx)
         .await
         .map_err(doing("recording what checks found"))?;
+        if counts {
+            // Who waits for a budget may not have to any more.
+            wake_waiting(&mut self.tx, self.id.0, std::iter::empty()).await?;
+            self.notify_work().await?;
+        }
         self.notify(EVENTS).await
     }
 }

@@ -29,7 +29,7 @@ pub use adopt::{Adopted, Taken, adopt};
 pub use label::{ToRule, are_ruled, label, rule, ruled, to_rule};
 pub use look::{Due, due, next_look_in};
 pub use lost::{Lost, lose};
-use record::wake_waiting;
+pub(crate) use record::wake_waiting;
 pub use record::{Change, Recorded, Recording, Records, change};
 pub use silent::{Settled, settle};
 pub use stand::stand;

@@ -59,7 +59,7 @@ impl Shared {
 pub struct Allowance {
     /// Nodes that hold of it.
     pub held: BTreeMap<NodeId, Token>,
-    /// Nodes that serve and do not answer, or stand aside; those that are being made anew; with a quorum also founders that
+    /// Nodes that serve and do not answer, stand aside, or fail their checks; those that are being made anew; with a quorum also founders that
     /// are just being created, or failed at it.
     pub down: BTreeSet<NodeId>,
     /// What others were told that counts of it here.
@@ -235,7 +235,7 @@ fn goes_on(hood: &Hood, vertex: &Vertex) -> bool {
     false
 }
 
-/// Is a node out of service without holding anything: it serves and does not answer or take part, it is made anew and
+/// Is a node out of service without holding anything: it serves and does not answer, take part or pass its checks, it is made anew and
 /// does not serve again yet, or with a quorum it is a founder that is being created, or failed at it.
 pub(super) fn is_down(graph: &Graph, hood: &Hood, budget: &str, node: NodeId) -> bool {
     let Some(view) = hood.nodes.get(&node) else { return false };
@@ -249,7 +249,9 @@ pub(super) fn is_down(graph: &Graph, hood: &Hood, budget: &str, node: NodeId) ->
         return true;
     }
     if serves(graph, hood, budget, node) {
-        return !view.ready || view.standing != Standing::In;
+        let fails = |vertex: &Vertex| vertex.serving && hood.failing.contains(&vertex.id);
+        let failing = graph.disruptors(budget).filter_map(|role| hood.at(&role.name, node)).any(fails);
+        return failing || !view.ready || view.standing != Standing::In;
     }
     graph.budgets.get(budget).is_some_and(|budget| budget.quorum)
         && graph.disruptors(budget).filter_map(|role| hood.at(&role.name, node)).any(|vertex| {

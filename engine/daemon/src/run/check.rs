@@ -24,6 +24,7 @@ pub(super) fn checked(job: &OpenJob, outcome: &Outcome, steps: usize) -> Checked
         code: outcome.code.clone(),
         message: outcome.message.clone(),
         diffs: json!(difference(outcome)),
+        failing: outcome.status == Status::Failed && probe_failed,
     }
 }
 

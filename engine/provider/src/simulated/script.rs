@@ -74,6 +74,9 @@ pub struct ScriptedFailure {
     /// So many attempts fail before one succeeds; all if not said.
     #[serde(default)]
     pub times: Option<u32>,
+    /// The step that fails, counted from 0 over steps and probes.
+    #[serde(default)]
+    pub step: Option<u32>,
 }
 
 /// What a job waits for.
@@ -123,6 +126,7 @@ impl Line {
                 outcome.status = Status::Failed;
                 outcome.code = Some(failure.code.clone());
                 outcome.message = Some(failure.message.clone());
+                outcome.step = failure.step;
             }
             ScriptedOutcome::Unknown => {
                 outcome.status = Status::Unknown;

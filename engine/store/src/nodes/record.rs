@@ -291,7 +291,7 @@ async fn wake(
 }
 
 /// Wakes who waits for nodes, and who waits for a budget: in those it counts as long as one does not answer.
-pub(super) async fn wake_waiting(
+pub(crate) async fn wake_waiting(
     connection: &mut PgConnection,
     deployment: Uuid,
     nodes: impl Iterator<Item = NodeId>,

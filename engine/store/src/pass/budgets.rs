@@ -2,7 +2,7 @@
 //!
 //! Of deployments that share a budget one at a time decides: a turn holds the row that says what it allows until its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine_core::document::setting::BudgetDoc;
 use engine_core::graph::Graph;
@@ -15,12 +15,21 @@ use super::Locked;
 use crate::StoreError;
 use crate::error::doing;
 
+/// Budgets at the moment.
+#[derive(Debug, Default)]
+pub(crate) struct Budgets {
+    /// By name.
+    pub(crate) budgets: BTreeMap<String, Allowance>,
+    /// What serves and failed its last check.
+    pub(crate) failing: BTreeSet<VertexId>,
+}
+
 impl Locked {
-    /// The budgets of a graph at the moment. Their size is that of the nodes that are out of service.
-    pub(crate) async fn budgets(&mut self, graph: &Graph) -> Result<BTreeMap<String, Allowance>, StoreError> {
+    /// The budgets of a graph at the moment, and what fails its checks. Their size is that of the nodes that are out of service.
+    pub(crate) async fn budgets(&mut self, graph: &Graph) -> Result<Budgets, StoreError> {
         let mut budgets: BTreeMap<String, Allowance> = BTreeMap::new();
         if graph.budgets.is_empty() {
-            return Ok(budgets);
+            return Ok(Budgets::default());
         }
         let failed = doing("loading budgets");
         let rows =
@@ -31,6 +40,21 @@ impl Locked {
         for row in rows.into_iter().filter(|row| graph.budgets.contains_key(&row.budget)) {
             let token = Token { failed: row.failed, member: row.member };
             budgets.entry(row.budget).or_default().held.insert(NodeId(row.node_id), token);
+        }
+        let broken = sqlx::query!(
+            "select v.vertex_id, v.node_id, v.role from drift f join vertex v using (vertex_id)
+             where f.deployment_id = $1 and f.failing is not null and f.failing = v.attempts and v.serving and not v.gone
+                   and v.goal = 'present'",
+            self.id.0
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(&failed)?;
+        for row in &broken {
+            let of = graph.roles.get(&row.role).into_iter().flat_map(|role| &role.disrupts);
+            for name in of.filter(|name| graph.budgets.contains_key(*name)) {
+                budgets.entry(name.clone()).or_default().down.insert(NodeId(row.node_id));
+            }
         }
         self.shared(graph, &mut budgets).await?;
         for (name, budget) in &graph.budgets {
@@ -78,7 +102,7 @@ impl Locked {
             .map_err(&failed)?;
             allowance.down.extend(missing.into_iter().map(NodeId));
         }
-        Ok(budgets)
+        Ok(Budgets { budgets, failing: broken.into_iter().map(|row| VertexId(row.vertex_id)).collect() })
     }
 
     /// What counts elsewhere of the budgets that are shared, held so until the end of the transaction; and what others were told.

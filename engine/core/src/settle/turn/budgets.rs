@@ -41,6 +41,16 @@ impl Turn<'_> {
         }
     }
 
+    /// What a vertex made failed its check: its node is out of service, whatever else is decided in this turn.
+    pub fn fails(&mut self, id: VertexId) {
+        let Some(vertex) = self.hood.vertices.get(&id).filter(|vertex| vertex.serving) else { return };
+        let Some(role) = self.graph.roles.get(&vertex.role) else { return };
+        self.hood.failing.insert(id);
+        for name in role.disrupts.iter().filter(|name| self.graph.budgets.contains_key(*name)) {
+            self.hood.budgets.entry(name.clone()).or_default().down.insert(vertex.node);
+        }
+    }
+
     /// Counts again what nodes hold on which something moved, and says who may be woken for what became free.
     pub(super) fn count_budgets(&mut self) {
         for node in std::mem::take(&mut self.recount) {
