@@ -54,9 +54,23 @@ async fn a_profile_that_changes_shows_in_the_plans_of_those_that_list_it_and_cha
     let still = world.until_active("blue").await;
     assert_eq!(world.applies(&still).await, world.applies(&blue).await);
     assert!(!control.plan(&chain("green", 1, "{}", "{}"), "f").await.expect("a plan").remove(0).changed);
-    control.apply(&listed("blue"), "f", &[], "test").await.expect("applied");
+    control.apply(&listed("blue"), "f", &[], "bob").await.expect("applied");
     world.until_active("blue").await;
     assert_eq!(step("blue").await.0, Some(json!(3)));
+    // Who committed a value is known as long as nobody sets another one.
+    let since = async |revision| {
+        let why = engine_store::read::why(world.database.pool(), "blue", "deployment", "head", revision).await;
+        let why = why.expect("a why").expect("a head");
+        let set = why.inputs.into_iter().find(|input| input.name == "step").expect("an input").since.expect("a layer");
+        (set.revision, set.by)
+    };
+    assert_eq!(since(None).await, (2, "bob".to_owned()));
+    control.apply(&(listed("blue") + "set: {deployment: {base.level: 7}}\n"), "f", &[], "carl").await.expect("applied");
+    assert_eq!(since(None).await, (2, "bob".to_owned()), "something else is another's");
+    assert_eq!(since(Some(1)).await, (1, "test".to_owned()));
+    control.apply(&listed("blue"), "f", &[], "test").await.expect("applied");
+    world.until_active("blue").await;
+    assert_eq!(since(Some(1)).await, (1, "test".to_owned()));
 
     // A global one is weaker than one that is listed, whatever its order; of two the one of the greater order is stronger.
     let global = |name: &str, order: i32, step: u32| {

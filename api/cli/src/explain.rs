@@ -54,7 +54,7 @@ fn text(why: &WhyView, now: OffsetDateTime) -> String {
                 (Some(value), _) => short(&value.to_string()),
                 (None, _) => "(not known)".to_owned(),
             };
-            vec![input.name.clone().into(), value.into(), input.source.clone().into(), input.by.clone().into()]
+            vec![input.name.clone().into(), value.into(), input.source.clone().into(), set_by(input).into()]
         };
         text += "\n";
         text += &table::table(&["INPUT", "VALUE", "FROM", "SET BY"], why.inputs.iter().map(row).collect());
@@ -75,6 +75,12 @@ fn text(why: &WhyView, now: OffsetDateTime) -> String {
         text += &table::table(&["ATTEMPT", "ACTION", "OUTCOME", "TOOK", "AGE"], why.jobs.iter().map(row).collect());
     }
     text
+}
+
+/// What set an input, and since which revision it does.
+fn set_by(input: &InputView) -> String {
+    let since = input.since.as_ref().map(|set| format!(", by {} since revision {}", set.by, set.revision));
+    format!("{}{}", input.by, since.unwrap_or_default())
 }
 
 /// A value on one line.

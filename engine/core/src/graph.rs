@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::document::{At, Budget, OnChange, Policy};
 use crate::effect::Felt;
+use crate::value::{Layered, strongest};
 
 /// Name of a deployment role or helper, unique in its deployment. Helpers are called after what they do, such as
 /// `map node.address` or `one etcd`.
@@ -244,7 +245,21 @@ impl GraphRole {
         !self.provides.is_disjoint(&other.provides) || says(self, other) || says(other, self)
     }
 
-    /// Where the value of an input comes from, as a node of a group sees it: the wire or the winning layer, and who
+    /// The value of an input that layers feed, as a node of a group sees it: that of the strongest one.
+    pub fn layered(&self, input: &str, node: &str, group: &str) -> Option<&Layered> {
+        let fed = self.inputs.get(input)?;
+        if let Some(value) = fed.overrides.get(node) {
+            return Some(value);
+        }
+        match fed.source.in_group(group)? {
+            Source::Layers { base, groups, nodes } => {
+                strongest(base.iter().chain(groups.get(group)).chain(nodes.get(node)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the value of an input comes from, as a node of a group sees it: the wire or the winning layer, and what
     /// set it.
     pub fn origin(&self, input: &str, node: &str, group: &str) -> (String, String) {
         let wire = self.parents.iter().find_map(|edge| match &edge.why {
@@ -252,9 +267,8 @@ impl GraphRole {
             _ => None,
         });
         let Some(fed) = self.inputs.get(input) else { return ("nothing".to_owned(), String::new()) };
-        let layered = |value: &crate::value::Layered| (value.layer.as_str().to_owned(), value.by.clone());
-        if let Some(value) = fed.overrides.get(node) {
-            return layered(value);
+        if let Some(value) = self.layered(input, node, group) {
+            return (value.layer.as_str().to_owned(), value.by.clone());
         }
         let with = |what: &str, name: &str, path: &[String]| {
             let name = std::iter::once(name).chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(".");
@@ -264,10 +278,7 @@ impl GraphRole {
             Some(Source::Node { fact, path }) => (with("node", fact, path), "facts of the node".to_owned()),
             Some(Source::Deployment { field, path }) => (with("deployment", field, path), "the deployment".to_owned()),
             Some(Source::Import { import, output, path }) => (with(import, output, path), "an import".to_owned()),
-            Some(Source::Layers { base, groups, nodes }) => {
-                crate::value::strongest(base.iter().chain(groups.get(group)).chain(nodes.get(node)))
-                    .map_or_else(|| ("nothing".to_owned(), String::new()), layered)
-            }
+            Some(Source::Layers { .. }) => ("nothing".to_owned(), String::new()),
             _ => wire.unwrap_or_else(|| ("nothing".to_owned(), String::new())),
         }
     }
@@ -300,7 +311,7 @@ pub struct GraphInput {
     pub undecided: Option<String>,
     /// Explicit overrides of single node roles, for an input that has a wire. They beat the wire; the plan flags them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub overrides: BTreeMap<NodeName, crate::value::Layered>,
+    pub overrides: BTreeMap<NodeName, Layered>,
 }
 
 /// An output.
@@ -380,11 +391,11 @@ pub enum Source {
     /// Layers. The strongest that says something about the node wins.
     Layers {
         /// What holds for every node.
-        base: Option<crate::value::Layered>,
+        base: Option<Layered>,
         /// The group layer.
-        groups: BTreeMap<String, crate::value::Layered>,
+        groups: BTreeMap<String, Layered>,
         /// What holds for single nodes: the strongest of their facts, provider, node layer and override.
-        nodes: BTreeMap<NodeName, crate::value::Layered>,
+        nodes: BTreeMap<NodeName, Layered>,
     },
     /// An interface with a different provider in each group.
     ByGroup {

@@ -23,7 +23,7 @@ pub use self::hook::{HookAdded, HookRequest, HookTest, HookView};
 pub use self::node::{NodeView, SilenceView};
 pub use self::secret::{Resealed, SecretReader, SecretView};
 pub use self::setting::{LabelRequest, LabelView, RuleTest, RuleTestRequest, SettingView, Settled};
-pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, WhyLink, WhyView};
+pub use self::why::{DeploymentWhyView, HeldView, InputView, PathStep, SetView, WhyLink, WhyView};
 use crate::diagnostic::Diagnostic;
 use crate::id::{DeploymentId, EngineId, JobId, VertexId};
 use crate::plan::{Plan, Totals};

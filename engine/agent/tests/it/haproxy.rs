@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +51,6 @@ impl Drop for Server {
 struct Balancer<'a> {
     agent: &'a Agent,
     child: Child,
-    port: u16,
 }
 
 impl<'a> Balancer<'a> {
@@ -64,17 +63,20 @@ impl<'a> Balancer<'a> {
             text("socket")
         );
         std::fs::write(agent.path("base.cfg"), base).expect("a file");
+        // A signal that comes before it is ready is lost.
+        let notify = UnixDatagram::bind(agent.path("notify")).expect("a socket");
+        notify.set_read_timeout(Some(Duration::from_mins(1))).expect("a socket");
         let mut command = Command::new("/usr/sbin/haproxy");
         let child = command
-            .args(["-W", "-f", &text("base.cfg"), "-f", &text("services")])
+            .env("NOTIFY_SOCKET", agent.path("notify"))
+            .args(["-Ws", "-f", &text("base.cfg"), "-f", &text("services")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("tests/packages.sh installs it");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        until("haproxy answers", || agent.path("socket").exists());
-        Self { agent, child, port }
+        let mut told = [0; 4096];
+        while notify.recv(&mut told).map(|length| !told[..length].starts_with(b"READY=1")).expect("it comes up") {}
+        Self { agent, child }
     }
 
     /// The configuration, and the step that brings it to the process.
@@ -84,9 +86,9 @@ impl<'a> Balancer<'a> {
         let lines =
             servers.iter().map(|(name, at)| format!("    server {name} {at} check inter 100ms fall 2 rise 1\n"));
         let text = format!(
-            "global\n    set-var proc.plinth_web str(\"one\")\nfrontend in\n    bind 127.0.0.1:{}\n    default_backend web\n\
+            "global\n    set-var proc.plinth_web str(\"one\")\nfrontend in\n    bind unix@{}\n    default_backend web\n\
              backend web\n    balance roundrobin\n{}",
-            self.port,
+            self.agent.path("in").display(),
             lines.collect::<String>()
         );
         json!([
@@ -114,8 +116,8 @@ impl<'a> Balancer<'a> {
         said.lines().find(|line| line.starts_with("Pid:")).expect("its id").to_owned()
     }
 
-    fn connect(&self) -> (TcpStream, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+    fn connect(&self) -> (UnixStream, String) {
+        let mut stream = UnixStream::connect(self.agent.path("in")).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
         let mut name = [0; 16];
         let length = stream.read(&mut name).expect("somebody answers");

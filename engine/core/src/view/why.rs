@@ -27,8 +27,23 @@ pub struct InputView {
     pub secret: bool,
     /// The wire, or the layer that won.
     pub source: String,
-    /// Who set it.
+    /// What set it.
     pub by: String,
+    /// Of a value that a layer set: since which revision it is so, and who committed that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<SetView>,
+}
+
+/// The revision that set a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SetView {
+    /// Its number.
+    pub revision: i32,
+    /// Who committed it.
+    pub by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
 }
 
 /// Why a node role is where it is.

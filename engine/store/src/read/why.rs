@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use engine_core::document::Object;
 use engine_core::graph::GraphRole;
 use engine_core::state::State;
-use engine_core::view::{InputView, WhyView};
+use engine_core::value::Layered;
+use engine_core::view::{InputView, SetView, WhyView};
 use engine_core::why::{self, Known};
 use serde_json::Value;
 use sqlx::types::Json;
@@ -17,6 +18,8 @@ use crate::StoreError;
 
 /// How many attempts and events are shown.
 const NEWEST: i64 = 10;
+/// How many revisions are looked at for who set a value.
+const REVISIONS: i64 = 50;
 /// Gathered values larger than this (in bytes, as stored) are shown as a reference.
 const LARGEST: i32 = 65_536;
 
@@ -44,7 +47,9 @@ pub async fn why(
     let (mut inputs, mut outputs) = (Vec::new(), Object::new());
     if let Some(drawn) = drawn {
         let frozen = resolved(&mut tx, kept.inputs).await?;
-        inputs = views(&drawn, frozen, node, kept.group.as_deref().unwrap_or_default());
+        let place =
+            Place { deployment: row.deployment_id, role, node, group: kept.group.as_deref().unwrap_or_default() };
+        inputs = views(&mut tx, &drawn, frozen, place, i32::MAX).await?;
         outputs = kept.outputs;
         outputs.retain(|name, _| drawn.outputs.get(name).is_some_and(|output| !output.secret));
     }
@@ -75,7 +80,9 @@ async fn was(connection: &mut PgConnection, row: vertices::Row, revision: i32) -
     let inputs = match &drawn {
         Some(drawn) => {
             let frozen = resolved(connection, kept.inputs).await?;
-            views(drawn, frozen, &row.node, kept.group.as_deref().unwrap_or_default())
+            let group = kept.group.as_deref().unwrap_or_default();
+            let place = Place { deployment: row.deployment_id, role: &row.role, node: &row.node, group };
+            views(connection, drawn, frozen, place, revision).await?
         }
         None => Vec::new(),
     };
@@ -162,12 +169,68 @@ async fn resolved(connection: &mut PgConnection, mut inputs: Object) -> Result<O
     Ok(inputs)
 }
 
-fn views(role: &GraphRole, mut frozen: Object, node: &str, group: &str) -> Vec<InputView> {
+/// A node role that is asked for.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    deployment: Uuid,
+    role: &'a str,
+    node: &'a str,
+    group: &'a str,
+}
+
+/// `newest`: no later revision is looked at.
+async fn views(
+    connection: &mut PgConnection,
+    role: &GraphRole,
+    mut frozen: Object,
+    place: Place<'_>,
+    newest: i32,
+) -> Result<Vec<InputView>, StoreError> {
+    let mut since = set_since(connection, role, place, newest).await?;
     let mut views = Vec::new();
     for (name, input) in &role.inputs {
-        let (source, by) = role.origin(name, node, group);
+        let (source, by) = role.origin(name, place.node, place.group);
         let value = frozen.remove(name).filter(|_| !input.secret);
-        views.push(InputView { name: name.clone(), value, secret: input.secret, source, by });
+        let since = since.remove(name.as_str());
+        views.push(InputView { name: name.clone(), value, secret: input.secret, source, by, since });
     }
-    views
+    Ok(views)
+}
+
+/// By input the oldest revision, of all up to the newest one, since which a layer sets it as it does.
+async fn set_since<'r>(
+    connection: &mut PgConnection,
+    role: &'r GraphRole,
+    place: Place<'_>,
+    newest: i32,
+) -> Result<BTreeMap<&'r str, SetView>, StoreError> {
+    let layered = |role: &'r GraphRole, name: &'r str| Some((name, role.layered(name, place.node, place.group)?));
+    let mut open: BTreeMap<&str, &Layered> = role.inputs.keys().filter_map(|name| layered(role, name)).collect();
+    let mut since = BTreeMap::new();
+    if open.is_empty() {
+        return Ok(since);
+    }
+    let rows = sqlx::query!(
+        r#"select number, committed_by, committed_at, graph -> 'roles' -> $2 as "role: Json<GraphRole>"
+           from revision where deployment_id = $1 and number <= $3 order by number desc limit $4"#,
+        place.deployment,
+        place.role,
+        newest,
+        REVISIONS
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failed("reading who set values"))?;
+    for row in rows {
+        let Some(Json(then)) = row.role else { break };
+        let is_so = |name: &str, now: &Layered| {
+            let was = then.layered(name, place.node, place.group);
+            was.is_some_and(|was| was.value == now.value && was.layer == now.layer)
+        };
+        open.retain(|name, now| is_so(name, now));
+        for name in open.keys() {
+            since.insert(*name, SetView { revision: row.number, by: row.committed_by.clone(), at: row.committed_at });
+        }
+    }
+    Ok(since)
 }
