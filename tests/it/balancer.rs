@@ -1,6 +1,7 @@
 //! etcd by name and behind a balancer on lab nodes: while members come and go, nobody is named or sent to who does not serve.
 
 mod checks;
+mod http;
 mod virtual_address;
 
 use std::collections::BTreeSet;

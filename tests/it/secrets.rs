@@ -1,5 +1,7 @@
 //! Secrets: they reach those who read them, and are seen nowhere else.
 
+mod credential;
+
 use std::process::Command;
 
 use engine_core::plan::{Action, Cause};

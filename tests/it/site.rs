@@ -60,6 +60,12 @@ impl Site {
         self.folder.path()
     }
 
+    /// The command that was built, and its agent.
+    pub(crate) fn programs(&self) -> [PathBuf; 2] {
+        let target = self.plinth.ancestors().nth(2).expect("a folder");
+        [self.plinth.clone(), target.join("plinth-agent")]
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.folder().join("data")
     }
