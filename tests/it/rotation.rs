@@ -3,13 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use engine_core::request::RotationMove;
-use engine_core::view::{RotationView, Stage};
+use engine_core::request::{Ask, RevocationReason, RotationMove};
+use engine_core::state::State;
+use engine_core::view::{RotationView, Stage, StatusView};
+use engine_store::pki;
 use serde_json::{Value, json};
 
 use crate::pki::{NAMES, WEB, authorities, request, signed, web};
 use crate::site::Site;
-use crate::support::World;
+use crate::support::{World, find};
 use crate::writer::{Client, PATIENCE, Writer, endpoints};
 
 const FIVE: &str = "deployment: it\nworkload: etcd-cluster\n\
@@ -250,5 +252,52 @@ async fn a_stage_that_checks_do_not_prove_holds_the_next_one_back_until_it_is_ta
     // The next one is the fourth.
     engine.control().rotate("blue", "web-ca", "test").await.expect("begun");
     until(&world, |now| now.first().is_some_and(|one| (one.from, one.to) == (2, 4))).await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_retired_key_signed_is_listed_until_nobody_can_trust_it_any_more() {
+    let world = World::new(&WEB).await;
+    let engine = world.engine().await;
+    let control = engine.control();
+    let csr = request("blue-all-1", &NAMES);
+    // Long enough to be held back while it runs.
+    let document = web("30d", &csr).replace("\"web-tls\":{", "\"web-tls\":{\"delay_ms\":1500,");
+    control.apply(&document, "f", &[], "test").await.expect("applied");
+    let status = world.until_active("blue").await;
+    let (authority, held) = (find(&status, "deployment/web-ca").id, "blue-all-1/web-tls");
+    let first = signed(&world, &status).await.remove(0);
+    control.revoke(&first.serial, RevocationReason::Superseded, "test").await.expect("revoked");
+    let listed = async || -> Vec<String> {
+        let all = pki::listed(world.database.pool(), authority).await.expect("readable");
+        all.into_iter().map(|(serial, ..)| serial).collect()
+    };
+    assert_eq!(listed().await, [first.serial.as_str()]);
+
+    control.rotate("blue", "web-ca", "test").await.expect("begun");
+    let switches = |status: &StatusView| {
+        let stage = status.rotations.first().map(|one| one.stage);
+        stage == Some(Stage::Switch) && find(status, held).state == State::Running
+    };
+    world.until("blue", switches).await;
+    // It ends what it does, and does not hear that the first key is retired.
+    control.ask(Ask::Pause, "blue", Some(held), "test").await.expect("paused");
+    let retired = async |status: StatusView| {
+        authorities(&world).await == [(2, "active".to_owned(), Vec::new())]
+            && find(&status, held).state == State::Blocked
+    };
+    let end = tokio::time::Instant::now() + Duration::from_mins(1);
+    while !retired(world.status("blue").await).await {
+        assert!(tokio::time::Instant::now() < end, "never came about: {:?}", authorities(&world).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.until("blue", |status| find(status, "deployment/web-ca").state == State::Active).await;
+    assert_eq!(listed().await, [first.serial.as_str()], "it trusts that key still");
+    control.ask(Ask::Resume, "blue", Some(held), "test").await.expect("resumed");
+    world.until_active("blue").await;
+    assert_eq!(listed().await, Vec::<String>::new());
+    let second = signed(&world, &status).await.pop().expect("the last one");
+    control.revoke(&second.serial, RevocationReason::Superseded, "test").await.expect("revoked");
+    assert_eq!(listed().await, [second.serial], "of the key that is trusted");
     engine.stop().await;
 }

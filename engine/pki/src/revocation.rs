@@ -30,7 +30,8 @@ pub struct Listing<'a> {
     pub now: OffsetDateTime,
     /// Until another one must be there.
     pub lifetime: Duration,
-    /// Where the list can be had, if it is for those certificates alone that name this place; else it is for all.
+    /// Where the list can be had, if it is for those certificates alone that name this place. Else it is for all, and for machines: it says of none
+    /// why, which is a quarter of its length.
     pub part: Option<&'a str>,
 }
 
@@ -58,7 +59,7 @@ pub fn list(revoked: &[Revoked], signer: &Signer, how: &Listing<'_>) -> Result<L
         next_update: whole(how.now + how.lifetime),
         crl_number: SerialNumber::from(number),
         issuing_distribution_point: how.part.map(part),
-        revoked_certs: revoked.iter().map(entry).collect::<Result<_, _>>()?,
+        revoked_certs: revoked.iter().map(|one| entry(one, how.part.is_some())).collect::<Result<_, _>>()?,
         key_identifier_method: signer.identifier.clone(),
     };
     let failed = doing("signing a list of what was revoked");
@@ -71,7 +72,7 @@ pub fn in_pem(der: &[u8]) -> String {
     pem::encode_config(&Pem::new("X509 CRL", der), crate::LINES)
 }
 
-fn entry(revoked: &Revoked) -> Result<RevokedCertParams, PkiError> {
+fn entry(revoked: &Revoked, says_why: bool) -> Result<RevokedCertParams, PkiError> {
     let serial = hex::decode(&revoked.serial);
     let serial = serial.map_err(|error| PkiError::Unreadable { what: "serial number", reason: error.to_string() })?;
     let reason = match revoked.reason {
@@ -85,7 +86,7 @@ fn entry(revoked: &Revoked) -> Result<RevokedCertParams, PkiError> {
     Ok(RevokedCertParams {
         serial_number: SerialNumber::from(serial),
         revocation_time: whole(revoked.at),
-        reason_code: Some(reason),
+        reason_code: says_why.then_some(reason),
         invalidity_date: None,
     })
 }

@@ -267,6 +267,23 @@ fn a_part_of_which_everything_is_revoked_has_less_than_a_megabyte() {
     assert!(listed.der.len() < 1_000_000, "{} bytes", listed.der.len());
 }
 
+/// Programs on nodes read one file, and read it whole.
+#[test]
+fn the_list_for_nodes_has_twenty_thousand_in_a_megabyte() {
+    let signer = open(&authority(Duration::days(30)));
+    let revoked = |number: u32| {
+        let mut serial = [0xff; 16];
+        serial[12..].copy_from_slice(&number.to_be_bytes());
+        Revoked { serial: Serial::of(serial).hex(), at: NOW, reason: RevocationReason::PrivilegeWithdrawn }
+    };
+    let all: Vec<Revoked> = (0..20_000).map(revoked).collect();
+    let listed = list(&all, &signer, &Listing { now: NOW, lifetime: Duration::days(3), part: None }).expect("signed");
+    let length = in_pem(&listed.der).len();
+    assert!(length < 1_000_000, "{length} bytes");
+    let (_, read) = CertificateRevocationList::from_der(&listed.der).expect("a list");
+    assert_eq!(read.iter_revoked_certificates().count(), all.len());
+}
+
 #[test]
 fn a_list_names_what_was_revoked_and_is_signed() {
     let authority = authority(Duration::days(30));

@@ -23,8 +23,9 @@ pub fn part(issued: i64) -> i32 {
 /// A certificate that a list has: its serial number, since when it is revoked, and why.
 pub type Listed = (String, OffsetDateTime, RevocationReason);
 
-/// All that an authority has to list, of all its generations: what was revoked and has not ended. From now on it counts as listed; if we die before the list
-/// is told, whoever goes on with the job lists all of it again.
+/// All that an authority has to list: what was revoked and has not ended, of all its generations that somebody may still trust. One that was retired is
+/// trusted until everybody in its deployment has heard of that; what it signed is refused without a list then. From now on it counts as listed; if we die before
+/// the list is told, whoever goes on with the job lists all of it again.
 pub async fn listed(pool: &PgPool, vertex: VertexId) -> Result<Vec<Listed>, StoreError> {
     let rows = sqlx::query!(
         r#"with marked as (
@@ -34,7 +35,10 @@ pub async fn listed(pool: &PgPool, vertex: VertexId) -> Result<Vec<Listed>, Stor
              returning serial)
            select c.serial, c.revoked_at as "revoked_at!", c.reason as "reason!"
            from certificate c join authority a using (authority_id)
-           where a.vertex_id = $1 and c.revoked_at is not null and c.not_after > now() order by c.revoked_at, c.serial"#,
+           where a.vertex_id = $1 and c.revoked_at is not null and c.not_after > now()
+                 and (a.state <> 'gone' or exists (select from vertex v where v.deployment_id = a.deployment_id and not v.gone
+                                                   and v.since <= a.change))
+           order by c.revoked_at, c.serial"#,
         vertex.0
     )
     .fetch_all(pool)
