@@ -40,6 +40,8 @@ create table deployment (
     -- Whose turns were the last to change anything that the row's lock guards: what they saw, they need not load again.
     known_to      uuid,
     expires_at    timestamptz,
+    -- It has groups that nodes join by themselves.
+    joins         boolean not null default false,
     -- When node roles are checked for drift by itself; the next time, once it is known; and what becomes of drift.
     schedule      text,
     check_at      timestamptz,
@@ -49,6 +51,7 @@ create table deployment (
 );
 
 create index deployment_stirred on deployment (deployment_id) where known_to is null and state <> 'gone';
+create index deployment_joined on deployment (name) where joins and state = 'active';
 create index deployment_destroying on deployment (deployment_id) where state = 'destroying';
 
 -- Roles as they were committed: documents with their files, by hash of everything.
@@ -132,6 +135,9 @@ create table node (
     ruled_by      jsonb not null default '{}',
     -- What is known of it, or a rule, is other than when rules were last gone through.
     to_rule       boolean not null default true,
+    -- How often something came up for which it might join a deployment, and how much of that was looked at.
+    join_due      bigint not null default 1,
+    join_seen     bigint not null default 0,
     -- How often it was redeployed since its deployment was; the fact `generation`.
     generation    integer not null default 0,
     -- To be emptied: made again by its provider, or rid of all that stands on it. Nothing is started on it until then.
@@ -151,6 +157,7 @@ create index node_down on node (deployment_id) where state not in ('up', 'virtua
 create index node_aside on node (deployment_id) where standing = 'aside';
 create index node_to_rule on node (name) where to_rule and state in ('up', 'unreachable');
 create index node_ruled on node (name) where ruled <> '{}' and to_rule;
+create index node_free on node (name) where deployment_id is null and state not in ('virtual', 'gone');
 create index node_lost on node (name) where standing = 'lost';
 create index node_held on node (engine_id) where engine_id is not null;
 create index node_of_machine on node (machine_id) where state not in ('gone', 'virtual');

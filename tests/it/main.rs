@@ -21,6 +21,7 @@ mod growing;
 mod hooks;
 mod hosts;
 mod imports;
+mod joining;
 mod lab;
 mod old;
 mod outside;

@@ -14,6 +14,7 @@ use engine_provider::{Power, Provider as _};
 use engine_remote::AgentBinary;
 use engine_store::read;
 use engine_store::testing::Database;
+use serde_json::Value;
 
 /// Nothing in these tests takes so long unless it hangs.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -67,6 +68,15 @@ impl World {
             write(&self.bundle().join(path), text);
         }
         self.config()
+    }
+
+    /// A simulated machine that exists already, and that no deployment uses.
+    pub(crate) async fn found(&self, name: &str, number: u8, facts: &Value) {
+        let node = format!(
+            "insert into node (node_id, name, provider, state, address, port, ssh_user, facts, created_at, changed_at)
+             values (gen_random_uuid(), '{name}', 'simulated', 'joining', '198.19.0.{number}', 22, 'root', '{facts}', now(), now())"
+        );
+        self.database.run(&node).await;
     }
 
     /// Switches a simulated machine on or off. One that is off does not answer.

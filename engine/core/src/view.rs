@@ -166,9 +166,9 @@ pub struct DeploymentDetail {
 pub struct RevisionView {
     /// Its number.
     pub number: i32,
-    /// `applied`, `redeployed` or `destroyed`.
+    /// `applied`, `joined`, `redeployed` or `destroyed`.
     pub what: String,
-    /// Nodes that were redeployed, if not all of the deployment was.
+    /// Nodes that joined, or were redeployed if not all of the deployment was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
     /// Who committed it.

@@ -7,6 +7,7 @@ mod dry_run;
 mod exec;
 mod hooks;
 mod imports;
+pub(crate) mod joining;
 mod narrow;
 mod outside;
 mod planning;
@@ -372,6 +373,7 @@ pub(crate) fn leaving(name: &str, revision: i32, document: Value, graph: &Graph,
         secrets: Vec::new(),
         destroying: true,
         check: CheckPolicy::default(),
+        joins: false,
         expires_at: None,
         by: String::new(),
     }

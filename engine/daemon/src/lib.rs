@@ -15,6 +15,7 @@ mod gather;
 mod hints;
 mod hooks;
 mod imports;
+mod joining;
 mod lease;
 mod nodes;
 mod outages;
@@ -78,6 +79,7 @@ impl Engine {
         loops.spawn(drift::watch(Control::new(Arc::clone(&shared)), runners, stop.clone()));
         loops.spawn(hooks::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(rules::watch(Arc::clone(&shared), stop.clone()));
+        loops.spawn(joining::watch(Control::new(Arc::clone(&shared)), stop.clone()));
         loops.spawn(imports::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(outages::watch(Arc::clone(&shared), stop.clone()));
         loops.spawn(again::watch(Arc::clone(&shared), stop.clone()));

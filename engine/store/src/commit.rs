@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::StoreError;
 use crate::error::doing;
 use crate::imports::{self, Importer, Unbound};
+use crate::joining;
 use crate::nodes::look;
 use crate::pass::{self, EVENTS, Locked, Revision};
 use crate::secrets::{self, Kept};
@@ -59,6 +60,8 @@ pub struct Commit {
     pub destroying: bool,
     /// When its node roles are checked, and what becomes of drift.
     pub check: CheckPolicy,
+    /// Nodes join some group by themselves.
+    pub joins: bool,
     /// When it destroys itself.
     pub expires_at: Option<OffsetDateTime>,
     /// Who commits.
@@ -264,7 +267,7 @@ async fn write_revision(locked: &mut Locked, commit: &Commit, old: Option<&Revis
     .map_err(&failed)?;
     sqlx::query!(
         "update deployment set revision = $2, change = change + 1, state = $3, workload = $4, expires_at = $5,
-                on_drift = $6, schedule = $7, check_at = case when schedule is not distinct from $7 then check_at end,
+                joins = $8, on_drift = $6, schedule = $7, check_at = case when schedule is not distinct from $7 then check_at end,
                 changed_at = now() where deployment_id = $1",
         locked.id.0,
         revision.number,
@@ -272,11 +275,15 @@ async fn write_revision(locked: &mut Locked, commit: &Commit, old: Option<&Revis
         commit.graph.workload,
         commit.expires_at,
         if commit.check.on_drift == OnDrift::Repair { "repair" } else { "report" },
-        commit.check.schedule
+        commit.check.schedule,
+        commit.joins
     )
     .execute(&mut *locked.tx)
     .await
     .map_err(&failed)?;
+    if commit.joins {
+        joining::look_again(&mut locked.tx).await?;
+    }
     locked.change += 1;
     locked.revision = revision.number;
     Ok(revision)

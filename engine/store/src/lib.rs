@@ -13,6 +13,7 @@ pub mod engines;
 pub mod hooks;
 pub mod imports;
 pub mod jobs;
+pub mod joining;
 pub mod measure;
 pub mod migrate;
 pub mod nodes;

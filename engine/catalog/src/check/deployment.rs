@@ -78,6 +78,8 @@ fn count(group: &GroupDoc, bound: &BindNodes, pointer: &str, report: &Report<'_>
     let (given, pointer) = match bound {
         BindNodes::Names(names) => (u32::try_from(names.len()).ok(), pointer.to_owned()),
         BindNodes::Create(create) => (create.count, format!("{pointer}/count")),
+        // As many as match.
+        BindNodes::Select(select) if select.join && select.count.is_none() => return,
         BindNodes::Select(select) => (select.count, format!("{pointer}/count")),
     };
     let Some(number) = given.or(group.count.default) else {

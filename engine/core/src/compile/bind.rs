@@ -8,7 +8,7 @@ use super::{Findings, Site, one_of};
 use crate::diagnostic::Diagnostic;
 use crate::document::deployment::{BindNodes, CreateNodes, SelectNodes};
 use crate::document::{DeploymentDoc, Object, WorkloadDoc};
-use crate::graph::NodeName;
+use crate::graph::{GraphNode, NodeName};
 
 /// A node that exists.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,6 +45,18 @@ pub struct GroupBinding {
     pub highest: u32,
 }
 
+/// How groups come to nodes that they select.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Selecting<'a> {
+    /// Who matches now, those first that are in the group.
+    #[default]
+    Anew,
+    /// Those of the committed revision, matching or not, lost or not.
+    AsCommitted(&'a BTreeMap<NodeName, GraphNode>),
+    /// The same without the lost; and of these free nodes those that match come to groups that nodes join by themselves.
+    Joining(&'a BTreeMap<NodeName, GraphNode>, &'a BTreeSet<NodeName>),
+}
+
 /// What there is to bind.
 #[derive(Clone, Copy, Debug)]
 pub struct BindInput<'a> {
@@ -56,6 +68,8 @@ pub struct BindInput<'a> {
     pub existing: &'a BTreeMap<NodeName, ExistingNode>,
     /// The highest index ever used, by group of this deployment.
     pub highest: &'a BTreeMap<String, u32>,
+    /// How groups come to nodes that they select.
+    pub selecting: Selecting<'a>,
 }
 
 /// Binds nodes to groups. Nodes that a former revision bound or created are kept.
@@ -219,9 +233,23 @@ fn selected<'a>(
     findings: &mut Findings,
 ) -> GroupBinding {
     let site = Site::of_deployment(&["nodes", group, "select"]);
+    let committed = |of: &'a BTreeMap<NodeName, GraphNode>| {
+        of.iter().filter(|(_, node)| node.group == group).map(|(name, _)| name.clone())
+    };
+    let (kept, free): (Vec<NodeName>, Option<&BTreeSet<NodeName>>) = match input.selecting {
+        Selecting::Anew => (Vec::new(), None),
+        Selecting::AsCommitted(of) => (committed(of).collect(), Some(const { &BTreeSet::new() })),
+        Selecting::Joining(of, free) => {
+            let is_there = |name: &NodeName| {
+                input.existing.get(name).is_some_and(|node| is_ours(input, group, node) && !node.lost)
+            };
+            (committed(of).filter(is_there).collect(), Some(free))
+        }
+    };
+    let may_come = |name: &NodeName| free.is_none_or(|free| select.join && free.contains(name));
     let mut matching: Vec<(bool, &NodeName)> = Vec::new();
-    for (name, node) in input.existing {
-        if node.lost || other_user(input, node).is_some() || taken.contains_key(name) {
+    for (name, node) in input.existing.iter().filter(|(name, _)| may_come(name)) {
+        if node.lost || other_user(input, node).is_some() || taken.contains_key(name) || kept.contains(name) {
             continue;
         }
         match selects(&select.select, name, &node.facts) {
@@ -236,16 +264,17 @@ fn selected<'a>(
     }
     // Those that a former revision chose come first.
     matching.sort();
-    let wanted = count(input, group, select.count).map_or(usize::MAX, |count| count as usize);
-    if wanted != usize::MAX && matching.len() < wanted {
+    let most = input.workload.groups[group].count.maximum;
+    let wanted = if select.join { select.count.or(most) } else { count(input, group, select.count) };
+    let wanted = wanted.map_or(usize::MAX, |count| count as usize);
+    if wanted != usize::MAX && !select.join && free.is_none() && matching.len() < wanted {
         let message = format!("only {} free nodes match `{}`", matching.len(), select.select);
         findings.push(site.error("too-few-nodes", message).expected(format!("{wanted} nodes")));
     }
-    let mut bound = GroupBinding::default();
-    for (_, name) in matching.into_iter().take(wanted) {
-        taken.insert(name.clone(), group);
-        bound.existing.push(name.clone());
-    }
+    let room = wanted.saturating_sub(kept.len());
+    let mut bound = GroupBinding { existing: kept, ..GroupBinding::default() };
+    bound.existing.extend(matching.into_iter().take(room).map(|(_, name)| name.clone()));
+    taken.extend(bound.existing.iter().map(|name| (name.clone(), group)));
     bound.existing.sort();
     bound
 }

@@ -38,9 +38,19 @@ pub struct CreateNodes {
 pub struct SelectNodes {
     /// An expression over the facts of a node.
     pub select: String,
-    /// How many; the group's default when missing.
+    /// How many; the group's default when missing. Where nodes join, the most; as many as the group bears when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
+    /// Free nodes that come to match join by themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub join: bool,
+}
+
+impl BindNodes {
+    /// Do nodes join by themselves?
+    pub fn is_joined(&self) -> bool {
+        matches!(self, Self::Select(select) if select.join)
+    }
 }
 
 /// For how long a node may not answer before it is taken out: a time such as `10m`, or `never`.

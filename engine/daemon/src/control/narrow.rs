@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine_catalog::ReadDeployment;
 use engine_core::compile::Compiled;
-use engine_core::compile::bind::{BindInput, Bindings, ExistingNode, bind_nodes};
+use engine_core::compile::bind::{BindInput, Bindings, ExistingNode, Selecting, bind_nodes};
 use engine_core::diagnostic::Diagnostic;
 use engine_core::document::deployment::{BindNodes, CreateNodes};
 use engine_core::document::{DeploymentDoc, WorkloadDoc};
@@ -64,8 +64,14 @@ pub(super) async fn look(
     let mut existing = bound_before(&outline, &before, doc);
     let mut known = bound_anew(shared, doc, workload, &existing, (&before.nodes, &outline.highest)).await?;
     existing.extend(known.iter().map(|(name, node)| (name.clone(), existing_node(node))));
-    let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &outline.highest })
-        .map_err(&refused)?;
+    let bound = bind_nodes(&BindInput {
+        document: doc,
+        workload,
+        existing: &existing,
+        highest: &outline.highest,
+        selecting: Selecting::Anew,
+    })
+    .map_err(&refused)?;
     let nodes = compile_nodes(&known, &bound);
     let mut compiled = compiled(shared, doc, &nodes, given).map_err(&refused)?;
     let concerned = concerned(Some(&outline.current.graph), &compiled.graph);
@@ -92,8 +98,14 @@ async fn first(shared: &Shared, read: &ReadDeployment, workload: &WorkloadDoc, g
     let (groups, highest) = (BTreeMap::new(), BTreeMap::new());
     let known = bound_anew(shared, doc, workload, &BTreeMap::new(), (&groups, &highest)).await?;
     let existing = known.iter().map(|(name, node)| (name.clone(), existing_node(node))).collect();
-    let bound =
-        bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &highest }).map_err(&refused)?;
+    let bound = bind_nodes(&BindInput {
+        document: doc,
+        workload,
+        existing: &existing,
+        highest: &highest,
+        selecting: Selecting::Anew,
+    })
+    .map_err(&refused)?;
     let compiled = compiled(shared, doc, &compile_nodes(&known, &bound), given).map_err(&refused)?;
     let snapshot = Snapshot { nodes: known, ..Snapshot::default() };
     Ok(Looked { snapshot, bound, compiled, reach: None, serving: BTreeSet::new() })

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use engine_catalog::ReadDeployment;
 use engine_core::budget;
 use engine_core::catalog::{Catalog, CatalogRole};
-use engine_core::compile::bind::{BindInput, Bindings, ExistingNode, bind_nodes};
+use engine_core::compile::bind::{BindInput, Bindings, ExistingNode, Selecting, bind_nodes};
 use engine_core::compile::{CompileInput, CompileNode, Compiled, compile, duration};
 use engine_core::diagnostic::Diagnostic;
 use engine_core::digest;
-use engine_core::document::{DeploymentDoc, Object, WorkloadDoc};
+use engine_core::document::{BindNodes, DeploymentDoc, Object, WorkloadDoc};
 use engine_core::graph::{Graph, Kind, NodeName, RoleName};
 use engine_core::plan::dry_run::{self, Foretold};
 use engine_core::plan::{Anew, CurrentView, PlanInput, PlanNode, Reach, diff};
@@ -52,7 +52,23 @@ pub(super) struct Given {
 
 /// Plans one document. `pending`: what was planned before it and is committed before it.
 pub(super) async fn plan(shared: &Shared, read: &ReadDeployment, pending: &mut Pending) -> Result<Planned, Refusal> {
-    plan_with(shared, read, pending, None).await
+    plan_with(shared, read, pending, Taking::Anew, None).await
+}
+
+/// How a plan comes to the nodes that groups select.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taking<'a> {
+    /// Who matches now.
+    Anew,
+    /// Those that there are.
+    AsCommitted,
+    /// Those that there are, and who of these free ones may join.
+    Joining(&'a BTreeSet<NodeName>),
+}
+
+/// Plans a document that is committed already: with the nodes that there are, or with some that join.
+pub(super) async fn plan_again(shared: &Shared, read: &ReadDeployment, taking: Taking<'_>) -> Result<Planned, Refusal> {
+    plan_with(shared, read, &mut Pending::new(), taking, None).await
 }
 
 /// The same, with what would run again on nodes.
@@ -62,7 +78,7 @@ pub(super) async fn foretell(
     pending: &mut Pending,
 ) -> Result<(Planned, Vec<Foretold>), Refusal> {
     let mut foretold = Vec::new();
-    let planned = plan_with(shared, read, pending, Some(&mut foretold)).await?;
+    let planned = plan_with(shared, read, pending, Taking::Anew, Some(&mut foretold)).await?;
     Ok((planned, foretold))
 }
 
@@ -70,6 +86,7 @@ async fn plan_with(
     shared: &Shared,
     read: &ReadDeployment,
     pending: &mut Pending,
+    taking: Taking<'_>,
     foretold: Option<&mut Vec<Foretold>>,
 ) -> Result<Planned, Refusal> {
     let read = &secrets_read(shared, read).await?;
@@ -86,10 +103,14 @@ async fn plan_with(
         imports: imports::of(shared, doc, pending).await?,
         settings: settings::read(shared).await?,
     };
-    let looked = match narrow::look(shared, read, workload, &given).await {
+    let narrow = match taking {
+        Taking::Anew => narrow::look(shared, read, workload, &given).await,
+        Taking::AsCommitted | Taking::Joining(_) => Err(Not::Narrow),
+    };
+    let looked = match narrow {
         Ok(looked) => looked,
         Err(Not::Refused(refusal)) => return Err(refusal),
-        Err(Not::Narrow) => look_everywhere(shared, read, workload, &given).await?,
+        Err(Not::Narrow) => look_everywhere(shared, read, workload, &given, taking).await?,
     };
     let Looked { snapshot, bound, mut compiled, reach, serving } = looked;
     let serves = |role: &str, node: &str| {
@@ -138,6 +159,7 @@ async fn plan_with(
         contents,
         destroying: false,
         check: doc.check.clone().unwrap_or_default(),
+        joins: doc.nodes.values().any(BindNodes::is_joined),
         expires_at: expires_at(doc.expires_in.as_deref()),
         by: String::new(),
     });
@@ -152,12 +174,20 @@ async fn look_everywhere(
     read: &ReadDeployment,
     workload: &WorkloadDoc,
     given: &Given,
+    taking: Taking<'_>,
 ) -> Result<Looked, Refusal> {
     let doc = &read.doc;
     let refused = |findings: Vec<Diagnostic>| Refusal::findings(read.place(findings));
     let snapshot = snapshot(&shared.pool, &doc.deployment).await.map_err(store)?;
     let existing = snapshot.nodes.iter().map(|(name, known)| (name.clone(), existing_node(known))).collect();
-    let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest: &snapshot.highest })
+    let nodes = snapshot.current.as_ref().map(|current| &current.graph.nodes);
+    let selecting = match (taking, nodes) {
+        (Taking::Anew, _) | (_, None) => Selecting::Anew,
+        (Taking::AsCommitted, Some(nodes)) => Selecting::AsCommitted(nodes),
+        (Taking::Joining(free), Some(nodes)) => Selecting::Joining(nodes, free),
+    };
+    let highest = &snapshot.highest;
+    let bound = bind_nodes(&BindInput { document: doc, workload, existing: &existing, highest, selecting })
         .map_err(&refused)?;
     let compiled = compiled(shared, doc, &compile_nodes(&snapshot.nodes, &bound), given).map_err(&refused)?;
     Ok(Looked { snapshot, bound, compiled, reach: None, serving: BTreeSet::new() })

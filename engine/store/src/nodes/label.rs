@@ -226,7 +226,7 @@ async fn write(
         return Ok(Written::Same);
     }
     sqlx::query!(
-        "update node set labels = $2, ruled = $3, ruled_by = $4, to_rule = $5 where node_id = $1",
+        "update node set labels = $2, ruled = $3, ruled_by = $4, to_rule = $5, join_due = join_due + 1 where node_id = $1",
         node.0,
         json!(labels),
         json!(ruled),

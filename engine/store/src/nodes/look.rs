@@ -39,7 +39,7 @@ pub async fn due(pool: &PgPool, limit: i64) -> Result<Vec<Due>, StoreError> {
            returning l.node_id as node,
                      n.state = 'up' and not n.rebuild and l.aside_by is null and n.deployment_id = l.deployment_id as "answers!",
                      n.state = 'unreachable' or l.aside_by is not null
-                         or n.deployment_id is distinct from l.deployment_id as "unsettled!""#,
+                         or n.state = 'gone' or n.deployment_id is distinct from l.deployment_id as "unsettled!""#,
         limit
     )
     .fetch_all(pool)

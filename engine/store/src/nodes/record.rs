@@ -211,6 +211,7 @@ async fn update(
                incarnation = coalesce(c.incarnation, case when not c.anew then n.incarnation end),
                rebuild = n.rebuild and not c.emptied, facts = coalesce(c.facts, n.facts),
                to_rule = n.to_rule or (c.facts is not null and c.facts <> n.facts),
+               join_due = n.join_due + case when c.unbind or (c.facts is not null and c.facts <> n.facts) then 1 else 0 end,
                ruled = case when n.ruled = '{}' then coalesce(c.ruled, n.ruled) else n.ruled end,
                ruled_by = case when n.ruled = '{}' then coalesce(c.ruled_by, n.ruled_by) else n.ruled_by end,
                deployment_id = case when c.unbind then null else n.deployment_id end,

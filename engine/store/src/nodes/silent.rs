@@ -75,7 +75,7 @@ pub async fn settle(pool: &PgPool, node: NodeId, engine: EngineId, known: &Revis
     let row = sqlx::query_as!(
         Row,
         r#"select n.name, n.standing, n.state, n.rebuild, n.group_name is not null as "is_bound!",
-                  n.deployment_id is not distinct from l.deployment_id as "is_here!", l.silent_since as since, l.silent_at as last,
+                  n.state <> 'gone' and n.deployment_id is not distinct from l.deployment_id as "is_here!", l.silent_since as since, l.silent_at as last,
                   l.silent_ms as millis, l.aside_by, l.held, clock_timestamp() as "now!",
                   (select started_at from engine where engine_id = $3) as began
            from look l join node n using (node_id) where l.node_id = $1 and l.deployment_id = $2"#,
@@ -91,7 +91,7 @@ pub async fn settle(pool: &PgPool, node: NodeId, engine: EngineId, known: &Revis
         look::leave(&mut locked.tx, node).await?;
         locked.commit().await?;
         // What a policy of theirs put aside is not so for whoever uses it next.
-        if row.aside_by.is_some() {
+        if row.aside_by.is_some() && row.state != "gone" {
             stand(pool, &row.name, false, known, BY).await?;
         }
         return Ok(Settled::Nothing);

@@ -59,6 +59,15 @@ impl Database {
         self.pool().execute(statements).await.expect("Postgres takes the statements of a test");
     }
 
+    /// Whether there is a row of a table of which this is true.
+    ///
+    /// # Panics
+    /// When Postgres refuses the question.
+    pub async fn has(&self, table: &str, condition: &str) -> bool {
+        let question = sqlx::AssertSqlSafe(format!("select exists (select from {table} where {condition})"));
+        sqlx::query_scalar(question).fetch_one(self.pool()).await.expect("Postgres takes the question of a test")
+    }
+
     /// A committed deployment, all of it active; its nodes are up.
     ///
     /// # Panics
