@@ -274,3 +274,60 @@ fn a_host_is_made_anew_by_removing_what_stands_on_it() {
         left => Err(left),
     });
 }
+
+/// Over real connections: a host that a rule labels joins by itself, and one that falls silent is put aside until it answers.
+#[test]
+fn a_host_joins_by_its_label_and_is_aside_while_it_does_not_answer() {
+    let mut site = Site::new(&MARKING);
+    let (mut fragile, steady) = (Sshd::start(), Sshd::start());
+    site.start();
+    let rule = site.write("rule.yaml", "rule: marked\nwhen: os is defined and cpus >= 1\nset: {pool: marks}\n");
+    site.ok(&["rule", "set", &rule]);
+    let add = |site: &Site, text: &str| {
+        let file = site.write("host.yaml", text);
+        site.ok(&["node", "add", &file]);
+    };
+    add(&site, &host(&steady, "e", "127.0.0.51", &key(&steady)));
+    until_node(&site, "e", "up", None);
+    site.until_so("labelled", || match site.json(&["node", "show", "e"])["node"]["facts"]["pool"].as_str() {
+        Some("marks") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let marks = marks(&site, "{select: \"pool = 'marks'\", join: true}", "one") + "policy: {silent: {aside: 3s}}\n";
+    site.apply(&marks);
+    site.until_active("marks");
+    let read = |name: &str| std::fs::read_to_string(site.folder().join("marks").join(name)).ok();
+    assert_eq!(read("e").as_deref(), Some("one\n"));
+    let more = [host(&steady, "f", "127.0.0.52", &key(&steady)), host(&fragile, "g", "127.0.0.53", &key(&fragile))];
+    add(&site, &more.concat());
+    let on = |status: &serde_json::Value| status["nodes"].as_array().map_or(0, Vec::len);
+    let joined = |status: &serde_json::Value| on(status) == 3 && status["deployment"]["health"] == "active";
+    site.until("marks", "joined by both", joined);
+    assert_eq!(["f", "g"].map(read), ["one\n", "one\n"].map(|text| Some(text.to_owned())), "and they are worked on");
+    assert!(site.ok(&["history", "marks"]).contains("selection"));
+
+    // Nothing runs anywhere: somebody looks all the same.
+    fragile.stop();
+    let standing = |status: &serde_json::Value, wanted: &str| {
+        let nodes = status["nodes"].as_array().expect("nodes");
+        nodes.iter().any(|node| node["name"] == "g" && node["standing"] == wanted)
+    };
+    site.until("marks", "aside", |status| standing(status, "aside"));
+    let text = site.ok(&["status", "marks"]);
+    assert!(text.contains("g stands aside by the policy of the deployment, has not answered since 20"), "{text}");
+    assert!(text.contains("unreachable, aside: ssh-unreachable"), "{text}");
+    fragile.start_again();
+    site.until("marks", "in again", |status| standing(status, "in") && status["deployment"]["health"] == "active");
+    let text = site.ok(&["status", "marks"]);
+    assert!(!text.contains("aside"), "{text}");
+
+    site.ok(&["destroy", "marks", "--yes", "--wait"]);
+    assert_eq!(["e", "f", "g"].map(read), [None, None, None]);
+    for name in ["e", "f", "g"] {
+        site.ok(&["node", "remove", name]);
+    }
+    site.until_so("gone", || match site.ok(&["node", "list", "-o", "name"]) {
+        left if left.is_empty() => Ok(()),
+        left => Err(left),
+    });
+}
