@@ -97,8 +97,10 @@ pub async fn looked(
     let failed = doing("noting which free nodes were looked at");
     let mut tx = pool.begin().await.map_err(&failed)?;
     let noted = sqlx::query!(
-        "update node n set join_seen = u.due
-         from unnest($1::uuid[], $2::bigint[]) as u(id, due) where n.node_id = u.id and n.join_seen < u.due",
+        "with mine as (
+             select n.node_id, u.due from node n join unnest($1::uuid[], $2::bigint[]) as u(id, due) on n.node_id = u.id
+             where n.join_seen < u.due order by n.node_id for update of n)
+         update node n set join_seen = mine.due from mine where n.node_id = mine.node_id",
         &nodes.iter().map(|node| node.id).collect::<Vec<_>>(),
         &nodes.iter().map(|node| node.due).collect::<Vec<_>>()
     );
@@ -119,10 +121,14 @@ pub async fn looked(
     tx.commit().await.map_err(&failed)
 }
 
-/// A deployment that nodes join was committed: all that are free may be what it wants.
+/// A deployment that nodes join is committed: all that are free may be what it wants. In one order for all, so that of two commits
+/// at once one waits for the other.
 pub(crate) async fn look_again(connection: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query!(
-        "update node set join_due = join_due + 1 where deployment_id is null and state not in ('virtual', 'gone')"
+        "with free as (
+             select node_id from node where deployment_id is null and state not in ('virtual', 'gone')
+             order by node_id for update)
+         update node n set join_due = n.join_due + 1 from free where n.node_id = free.node_id"
     )
     .execute(connection)
     .await
