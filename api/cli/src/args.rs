@@ -92,7 +92,7 @@ impl Output {
         match self {
             Self::Dot | Self::Mermaid | Self::Svg => matches!(command, Command::Graph { .. }),
             Self::Markdown => {
-                matches!(command, Command::Plan { dry_run: false, .. } | Command::Scale { plan_only: true, .. })
+                matches!(command, Command::Plan { .. } | Command::Scale { plan_only: true, .. })
             }
             Self::Table | Self::Json | Self::Yaml | Self::Name => true,
         }

@@ -49,12 +49,13 @@ impl Locked {
     }
 }
 
-/// Counts what was marked.
-pub async fn count(pool: &PgPool, known: &Revisions) -> Result<(), StoreError> {
+/// Counts what was marked; whether anything was.
+pub async fn count(pool: &PgPool, known: &Revisions) -> Result<bool, StoreError> {
     let marked = sqlx::query_scalar!("select distinct deployment_id from outage where not counted")
         .fetch_all(pool)
         .await
         .map_err(doing("looking for what counts of budgets"))?;
+    let any = !marked.is_empty();
     for deployment in marked {
         let Some(mut locked) = pass::lock(pool, DeploymentId(deployment)).await? else { continue };
         let revision = locked.revision(known).await?;
@@ -64,17 +65,18 @@ pub async fn count(pool: &PgPool, known: &Revisions) -> Result<(), StoreError> {
         locked.write_counts(&counts, budgets.values().any(|allowance| allowance.shared.is_some())).await?;
         locked.commit().await?;
     }
-    Ok(())
+    Ok(any)
 }
 
 /// Wakes who waits for a budget of all deployments, as many as there is room for: repairs first, then who waits longest. All of
-/// them, if there is no such budget any more.
-pub async fn let_go(pool: &PgPool) -> Result<(), StoreError> {
+/// them, if there is no such budget any more. Whether there was anybody.
+pub async fn let_go(pool: &PgPool) -> Result<bool, StoreError> {
     let failed = doing("looking for who waits for a budget of all deployments");
     let causes = sqlx::query_scalar!(r#"select distinct sought as "sought!" from vertex where sought like 'g:%'"#)
         .fetch_all(pool)
         .await
         .map_err(&failed)?;
+    let mut any = false;
     for cause in causes {
         let Ok(Cause::Shared { budget }) = cause.parse() else { continue };
         let room = room(pool, &budget).await?;
@@ -92,11 +94,12 @@ pub async fn let_go(pool: &PgPool) -> Result<(), StoreError> {
         for row in woken {
             by_deployment.entry(row.deployment_id).or_default().push(row.vertex_id);
         }
+        any |= !by_deployment.is_empty();
         for (deployment, vertices) in by_deployment {
             wake(pool, DeploymentId(deployment), &cause, &vertices).await?;
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 async fn wake(pool: &PgPool, deployment: DeploymentId, cause: &str, vertices: &[Uuid]) -> Result<(), StoreError> {
