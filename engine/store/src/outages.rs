@@ -18,12 +18,25 @@ use crate::StoreError;
 use crate::error::doing;
 use crate::pass::{self, Locked, Revisions};
 
-/// Marks that what counts of a deployment's budgets may not be what its turns wrote.
+/// Marks that what counts of a deployment's budgets may not be what its turns wrote; of those that are shared, for nobody else asks.
 pub(crate) async fn count_again(connection: &mut PgConnection, deployment: Uuid) -> Result<(), StoreError> {
-    sqlx::query!("update outage set counted = false where deployment_id = $1 and counted", deployment)
+    sqlx::query!(
+        "update outage o set counted = false
+         where o.deployment_id = $1 and o.counted and exists (select from setting where kind = 'budget' and name = o.budget)",
+        deployment
+    )
+    .execute(connection)
+    .await
+    .map_err(doing("marking what counts of budgets"))?;
+    Ok(())
+}
+
+/// A budget is shared from now on: what counts of it is to be counted everywhere.
+pub(crate) async fn count_everywhere(connection: &mut PgConnection, budget: &str) -> Result<(), StoreError> {
+    sqlx::query!("update outage set counted = false where budget = $1 and counted", budget)
         .execute(connection)
         .await
-        .map_err(doing("marking what counts of budgets"))?;
+        .map_err(doing("marking what counts of a budget"))?;
     Ok(())
 }
 
@@ -37,8 +50,10 @@ impl Locked {
             .await
             .map_err(&failed)?;
         sqlx::query!(
-            "insert into outage (deployment_id, budget) select $1, * from unnest($2::text[])
-             on conflict (deployment_id, budget) do update set counted = false",
+            "insert into outage as o (deployment_id, budget, counted)
+             select $1, u.name, not exists (select from setting s where s.kind = 'budget' and s.name = u.name)
+             from unnest($2::text[]) as u(name)
+             on conflict (deployment_id, budget) do update set counted = o.counted and excluded.counted",
             self.id.0,
             &names as &[&str]
         )
@@ -57,7 +72,7 @@ pub async fn count(pool: &PgPool, known: &Revisions) -> Result<bool, StoreError>
         .map_err(doing("looking for what counts of budgets"))?;
     let any = !marked.is_empty();
     for deployment in marked {
-        let Some(mut locked) = pass::lock(pool, DeploymentId(deployment)).await? else { continue };
+        let Some(mut locked) = pass::lock_beside(pool, DeploymentId(deployment)).await? else { continue };
         let revision = locked.revision(known).await?;
         let budgets = locked.budgets(&revision.graph).await?.budgets;
         let counts: BTreeMap<String, Count> =

@@ -114,6 +114,21 @@ pub async fn stirred(pool: &PgPool) -> Result<Vec<DeploymentId>, StoreError> {
 
 /// Takes a deployment's row for a change from outside of turns, and waits for it. `None`: there is no such deployment.
 pub async fn lock(pool: &PgPool, id: DeploymentId) -> Result<Option<Locked>, StoreError> {
+    match waited(pool, id).await? {
+        Some((row, tx)) => row.changed(tx, id).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The same for what turns have not seen, or see anew each time.
+pub(crate) async fn lock_beside(pool: &PgPool, id: DeploymentId) -> Result<Option<Locked>, StoreError> {
+    Ok(waited(pool, id).await?.map(|(row, tx)| row.locked(tx, id)))
+}
+
+async fn waited(
+    pool: &PgPool,
+    id: DeploymentId,
+) -> Result<Option<(LockRow, Transaction<'static, Postgres>)>, StoreError> {
     let failed = doing("locking a deployment");
     let mut tx = pool.begin().await.map_err(&failed)?;
     let row = sqlx::query_as!(
@@ -125,8 +140,7 @@ pub async fn lock(pool: &PgPool, id: DeploymentId) -> Result<Option<Locked>, Sto
     .fetch_optional(&mut *tx)
     .await
     .map_err(&failed)?;
-    let Some(row) = row else { return Ok(None) };
-    row.changed(tx, id).await.map(Some)
+    Ok(row.map(|row| (row, tx)))
 }
 
 /// The same for the deployment that uses a node. `None`: none does.

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use crate::StoreError;
 use crate::error::doing;
 use crate::events;
+use crate::outages;
 use crate::pass::WORK;
 
 /// A profile, a policy, a rule or a budget.
@@ -56,6 +57,9 @@ pub async fn put(pool: &PgPool, settings: &[(SettingKind, String, Value)], by: &
         .map_err(&failed)?;
         if done.rows_affected() > 0 {
             changed.push(place);
+            if *kind == SettingKind::Budget {
+                outages::count_everywhere(&mut tx, name).await?;
+            }
             event(&mut tx, *kind, "set", name, by).await?;
         }
     }
