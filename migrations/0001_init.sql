@@ -268,7 +268,7 @@ create index vertex_retry on vertex (retry_at) where broken and retry_at is not 
 create index vertex_renew on vertex (renew_at) where renew_at is not null;
 create index vertex_sought on vertex (deployment_id, sought) where sought is not null;
 -- Those that wait for a budget.
-create index vertex_rationed on vertex (deployment_id) where sought like 'b:%' or sought like 'm:%';
+create index vertex_rationed on vertex (deployment_id) where sought like 'b:%' or sought like 'm:%' or sought like 't:%';
 -- Those that wait for a budget of all deployments.
 create index vertex_shared on vertex (sought) where sought like 'g:%';
 create index vertex_anew on vertex (deployment_id) where anew;

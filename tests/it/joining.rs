@@ -66,7 +66,7 @@ async fn events(world: &World, name: &str, kind: &str, count: usize) -> Vec<Even
 
 /// Until somebody has looked at all free nodes.
 async fn until_looked(world: &World) {
-    let due = "deployment_id is null and state = 'up' and join_due > join_seen";
+    let due = "deployment_id is null and state in ('joining', 'up') and join_due > join_seen";
     let ask = async || if world.database.has("node", due).await { Err("not yet".to_owned()) } else { Ok(()) };
     world.until_so("looked at", ask).await;
 }

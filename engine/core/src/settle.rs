@@ -76,6 +76,11 @@ pub enum Cause {
         /// The budget.
         budget: String,
     },
+    /// Another node of a budget is worked on; those that fail their checks wait for one another.
+    InTurn {
+        /// The budget.
+        budget: String,
+    },
     /// Another deployment has not told yet what is imported from it.
     Import {
         /// The other deployment.
@@ -103,6 +108,7 @@ impl fmt::Display for Cause {
             Self::Approval { effects, digest } => write!(f, "y:{effects}:{digest}"),
             Self::Budget { budget } => write!(f, "b:{budget}"),
             Self::Shared { budget } => write!(f, "g:{budget}"),
+            Self::InTurn { budget } => write!(f, "t:{budget}"),
             Self::Import { deployment, export } => write!(f, "i:{deployment}.{export}"),
             Self::Member { budget } => write!(f, "m:{budget}"),
         }
@@ -134,6 +140,7 @@ impl FromStr for Cause {
             }
             "b" => Self::Budget { budget: rest.to_owned() },
             "g" => Self::Shared { budget: rest.to_owned() },
+            "t" => Self::InTurn { budget: rest.to_owned() },
             "i" => {
                 let (deployment, export) = rest.split_once('.').ok_or_else(bad)?;
                 Self::Import { deployment: deployment.to_owned(), export: export.to_owned() }

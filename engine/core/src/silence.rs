@@ -153,6 +153,7 @@ pub fn keeps(graph: &Graph, hood: &Hood, node: NodeId, rest: &Rest) -> Option<St
         let mut others = hood.budgets.get(name).unwrap_or(&nothing).clone();
         others.held.remove(&node);
         others.down.remove(&node);
+        others.failing.remove(&node);
         let members: BTreeSet<&NodeName> = graph.disruptors(name).flat_map(|role| &role.bound).collect();
         let missing = members.iter().filter(|name| rest.missing.contains(**name)).count();
         let out = others.unavailable() + missing + 1;

@@ -217,7 +217,7 @@ pub fn follow(start: VertexId, known: &Known) -> Result<Chain, Want> {
             (Some(Cause::Import { deployment, export }), State::Blocked) => {
                 End::Import(deployment.clone(), export.clone())
             }
-            (Some(Cause::Budget { budget } | Cause::Member { budget }), State::Blocked) => {
+            (Some(Cause::Budget { budget } | Cause::Member { budget } | Cause::InTurn { budget }), State::Blocked) => {
                 match known.holders.get(budget) {
                     Some(Some(holder)) => {
                         id = *holder;
@@ -372,6 +372,9 @@ fn link_says(stand: &Stand, next: Option<&Stand>) -> String {
                 Cause::Import { deployment, .. } => format!("{state}, reads an export of {deployment}"),
                 Cause::Budget { budget } => format!("{state}, budget {budget} is taken"),
                 Cause::Shared { budget } => format!("{state}, other deployments took of budget {budget}"),
+                Cause::InTurn { budget } => {
+                    format!("{state}, fails its check, and another node of {budget} is worked on")
+                }
                 Cause::Member { budget } => format!("{state}, one node at a time joins or leaves {budget}"),
             }
         }

@@ -190,6 +190,7 @@ async fn round(
                     after += if is_equal { 0 } else { *weight };
                 }
                 Ok(Turned::Rest | Turned::Waits) => {}
+                Ok(Turned::Held) => left = left.max(Left::Busy),
                 Ok(Turned::Busy) if ended.contains_key(deployment) => left = left.max(Left::Busy),
                 Ok(Turned::Busy) => {}
                 // A deployment that can not be turned must not stop the others.

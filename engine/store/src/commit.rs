@@ -117,7 +117,12 @@ pub async fn commit(pool: &PgPool, commit: &Commit) -> Result<Committed, StoreEr
         return Ok(Committed::Imported(importers));
     }
     // Leavers read what they read before until they are gone.
-    let bound = if commit.destroying { Ok(()) } else { locked.bind_imports(&commit.graph).await? };
+    let bound = if commit.destroying {
+        locked.hold_budgets(&commit.graph).await?;
+        Ok(())
+    } else {
+        locked.bind_imports(&commit.graph).await?
+    };
     if let Err(unbound) = bound {
         locked.roll_back().await?;
         return Ok(match unbound {

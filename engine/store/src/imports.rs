@@ -128,6 +128,8 @@ pub async fn moved(pool: &PgPool) -> Result<Vec<DeploymentId>, StoreError> {
 pub async fn take_in(pool: &PgPool, importer: DeploymentId, known: &Revisions) -> Result<(), StoreError> {
     let failed = doing("taking in imports");
     let Some(mut locked) = pass::lock(pool, importer).await? else { return Ok(()) };
+    let revision = locked.revision(known).await?;
+    locked.hold_budgets(&revision.graph).await?;
     // Whoever tells something now waits for these rows, and marks them again.
     let looked = sqlx::query!(
         "update import set moved = false where deployment_id = $1 and moved returning name, export",
@@ -167,7 +169,6 @@ pub async fn take_in(pool: &PgPool, importer: DeploymentId, known: &Revisions) -
         why.push(json!({"import": row.name, "export": row.export, "of": row.exporter}));
     }
     if !imports.is_empty() {
-        let revision = locked.revision(known).await?;
         let ids = locked.vertices_at(readers_of_imports(&revision.graph, &imports)).await?;
         locked.next_change().await?;
         let mut turn = Turn::new(&revision.graph, locked.hood(&ids, &revision.graph).await?);
@@ -247,6 +248,8 @@ impl Locked {
     pub(crate) async fn bind_imports(&mut self, graph: &Graph) -> Result<Result<(), Unbound>, StoreError> {
         let failed = doing("binding imports");
         let Some(exporters) = self.hold_exporters(graph).await? else { return Ok(Err(Unbound::Gone)) };
+        // After other deployments, before what their turns write.
+        self.hold_budgets(graph).await?;
         let (mut names, mut exports, mut from, mut wanted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (name, imported) in &graph.imports {
             for (export, schema) in &imported.exports {

@@ -135,3 +135,12 @@ pub(crate) async fn look_again(connection: &mut PgConnection) -> Result<(), Stor
     .map_err(doing("letting free nodes be looked at again"))?;
     Ok(())
 }
+
+/// A deployment has a place less filled: if nodes join it, one that is free may be what it wants.
+pub(crate) async fn look_again_for(connection: &mut PgConnection, deployment: Uuid) -> Result<(), StoreError> {
+    let joins = sqlx::query_scalar!("select joins from deployment where deployment_id = $1", deployment)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(doing("looking whether nodes join"))?;
+    if joins { look_again(connection).await } else { Ok(()) }
+}

@@ -74,7 +74,8 @@ pub async fn count(pool: &PgPool, known: &Revisions) -> Result<bool, StoreError>
     for deployment in marked {
         let Some(mut locked) = pass::lock_beside(pool, DeploymentId(deployment)).await? else { continue };
         let revision = locked.revision(known).await?;
-        let budgets = locked.budgets(&revision.graph).await?.budgets;
+        locked.hold_budgets(&revision.graph).await?;
+        let budgets = locked.budgets(&revision.graph).await?;
         let counts: BTreeMap<String, Count> =
             budgets.iter().map(|(name, allowance)| (name.clone(), allowance.count(&revision.graph, name))).collect();
         locked.write_counts(&counts, budgets.values().any(|allowance| allowance.shared.is_some())).await?;

@@ -42,7 +42,10 @@ pub async fn put(pool: &PgPool, settings: &[(SettingKind, String, Value)], by: &
     let failed = doing("setting profiles, policies, rules or budgets");
     let mut tx = pool.begin().await.map_err(&failed)?;
     let mut changed = Vec::new();
-    for (place, (kind, name, document)) in settings.iter().enumerate() {
+    // In one order, as turns hold budgets.
+    let mut order: Vec<_> = settings.iter().enumerate().collect();
+    order.sort_by_key(|(_, (kind, name, _))| (*kind, name.as_str()));
+    for (place, (kind, name, document)) in order {
         let done = sqlx::query!(
             "insert into setting (kind, name, document, set_by, set_at) values ($1, $2, $3, $4, now())
              on conflict (kind, name) do update set document = excluded.document, set_by = excluded.set_by,
@@ -69,6 +72,7 @@ pub async fn put(pool: &PgPool, settings: &[(SettingKind, String, Value)], by: &
     // Who waits for a budget may not have to any more.
     tell(&mut tx).await?;
     tx.commit().await.map_err(&failed)?;
+    changed.sort_unstable();
     Ok(changed)
 }
 
@@ -133,7 +137,9 @@ async fn event(
 
 async fn all_to_rule(connection: &mut sqlx::PgConnection) -> Result<(), StoreError> {
     let failed = doing("letting rules go through all nodes");
-    sqlx::query!("update node set to_rule = true where not to_rule and state not in ('virtual', 'gone')")
+    sqlx::query!("with all_nodes as (
+             select node_id from node where not to_rule and state not in ('virtual', 'gone') order by node_id for update)
+         update node n set to_rule = true from all_nodes a where n.node_id = a.node_id")
         .execute(connection)
         .await
         .map_err(&failed)?;

@@ -130,7 +130,9 @@ impl World {
                 let allowance = hood.budgets.get(budget).filter(|by| by.is_changing()).ok_or("nobody joins")?;
                 self.held(allowance)
             }
-            Cause::Paused | Cause::Import { .. } => Err("nobody pauses or imports anything here"),
+            Cause::Paused | Cause::Import { .. } | Cause::InTurn { .. } => {
+                Err("nobody pauses, imports or checks anything here")
+            }
         }
     }
 

@@ -91,7 +91,7 @@ impl World {
         for vertex in self.vertices.values_mut() {
             let waits = |cause: &Cause| match cause {
                 Cause::Node { node: by } => *by == node,
-                Cause::Budget { .. } | Cause::Member { .. } | Cause::Shared { .. } => true,
+                Cause::Budget { .. } | Cause::Member { .. } => true,
                 _ => false,
             };
             vertex.wake |= vertex.cause.as_ref().is_some_and(waits);

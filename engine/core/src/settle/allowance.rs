@@ -59,9 +59,11 @@ impl Shared {
 pub struct Allowance {
     /// Nodes that hold of it.
     pub held: BTreeMap<NodeId, Token>,
-    /// Nodes that serve and do not answer, stand aside, or fail their checks; those that are being made anew; with a quorum also founders that
+    /// Nodes that serve and do not answer, or stand aside; those that are being made anew; with a quorum also founders that
     /// are just being created, or failed at it.
     pub down: BTreeSet<NodeId>,
+    /// Nodes on which something of it serves and fails its checks. They may be well: what a check looks at can be another node.
+    pub failing: BTreeSet<NodeId>,
     /// What others were told that counts of it here.
     pub told: Count,
     /// The one of all deployments of the same name, if there is one.
@@ -69,14 +71,27 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Is this node out of service already?
+    /// Is this node worked on already, or dead to its users?
     pub fn has(&self, node: NodeId) -> bool {
         self.held.contains_key(&node) || self.down.contains(&node)
     }
 
+    /// Nodes that are worked on or dead, and not only fail their checks.
+    fn out(&self) -> usize {
+        self.held.len() + self.down.iter().filter(|node| !self.held.contains_key(node)).count()
+    }
+
     /// Nodes out of service.
     pub fn unavailable(&self) -> usize {
-        self.held.len() + self.down.iter().filter(|node| !self.held.contains_key(node)).count()
+        self.out() + self.failing.iter().filter(|node| !self.has(**node)).count()
+    }
+
+    /// May a node that fails its checks, and is not worked on, be begun? It is out of service already, so it needs no room; but as it may
+    /// serve all the same, it has to be the only one that is worked on, or one of those for which there is room anyway.
+    pub fn may_mend(&self, graph: &Graph, name: &str) -> bool {
+        let Some(budget) = graph.budgets.get(name) else { return true };
+        let members = graph.members.get(name).copied().unwrap_or(0);
+        self.held.is_empty() || (!self.is_open(budget) && limit(budget, members) + 1 > self.unavailable())
     }
 
     /// What counts of it.
@@ -166,6 +181,8 @@ pub(super) fn gate(graph: &Graph, hood: &Hood, vertex: &Vertex, role: &GraphRole
         let allowance = hood.budgets.get(name).unwrap_or(&nothing);
         if allowance.held.contains_key(&vertex.node) {
             None
+        } else if allowance.failing.contains(&vertex.node) && !allowance.has(vertex.node) {
+            (!allowance.may_mend(graph, name)).then(|| Cause::InTurn { budget: name.clone() })
         } else if !allowance.has(vertex.node) && allowance.own_room(graph, name) == 0 {
             Some(Cause::Budget { budget: name.clone() })
         } else if !allowance.has(vertex.node) && allowance.room(graph, name) == 0 {
@@ -188,7 +205,10 @@ pub fn too_many(graph: &Graph, hood: &Hood, nodes: &BTreeSet<NodeId>) -> Option<
             let mut vertices = graph.disruptors(name).filter_map(|role| hood.at(&role.name, *node));
             vertices.any(|vertex| vertex.attempts > 0 && vertex.phase.goal == Goal::Present)
         };
-        nodes.iter().filter(|node| !allowance.has(**node) && begun(node)).count() > allowance.room(graph, name)
+        // A person who makes anew what fails its checks mends it: that takes no room besides its own.
+        let failing = nodes.iter().filter(|node| allowance.failing.contains(node) && !allowance.has(**node)).count();
+        let count = nodes.iter().filter(|node| !allowance.has(**node) && begun(node)).count();
+        count > allowance.room(graph, name) + failing
     };
     graph.budgets.keys().find(takes_out).cloned()
 }
@@ -198,7 +218,8 @@ pub fn beyond(graph: &Graph, hood: &Hood, node: NodeId) -> Vec<String> {
     let nothing = Allowance::default();
     let exceeded = |name: &&String| {
         let allowance = hood.budgets.get(*name).unwrap_or(&nothing);
-        serves(graph, hood, name, node) && !allowance.has(node) && allowance.room(graph, name) == 0
+        let is_out = allowance.has(node) || allowance.failing.contains(&node);
+        serves(graph, hood, name, node) && !is_out && allowance.room(graph, name) == 0
     };
     graph.budgets.keys().filter(exceeded).cloned().collect()
 }
@@ -235,7 +256,7 @@ fn goes_on(hood: &Hood, vertex: &Vertex) -> bool {
     false
 }
 
-/// Is a node out of service without holding anything: it serves and does not answer, take part or pass its checks, it is made anew and
+/// Is a node out of service without holding anything: it serves and does not answer or take part, it is made anew and
 /// does not serve again yet, or with a quorum it is a founder that is being created, or failed at it.
 pub(super) fn is_down(graph: &Graph, hood: &Hood, budget: &str, node: NodeId) -> bool {
     let Some(view) = hood.nodes.get(&node) else { return false };
@@ -249,9 +270,7 @@ pub(super) fn is_down(graph: &Graph, hood: &Hood, budget: &str, node: NodeId) ->
         return true;
     }
     if serves(graph, hood, budget, node) {
-        let fails = |vertex: &Vertex| vertex.serving && hood.failing.contains(&vertex.id);
-        let failing = graph.disruptors(budget).filter_map(|role| hood.at(&role.name, node)).any(fails);
-        return failing || !view.ready || view.standing != Standing::In;
+        return !view.ready || view.standing != Standing::In;
     }
     graph.budgets.get(budget).is_some_and(|budget| budget.quorum)
         && graph.disruptors(budget).filter_map(|role| hood.at(&role.name, node)).any(|vertex| {

@@ -219,8 +219,6 @@ pub struct Hood {
     pub tallies: FxHashMap<RoleName, Tally>,
     /// Budgets by name; those that nobody holds of may be missing.
     pub budgets: BTreeMap<String, Allowance>,
-    /// What serves and failed its last check.
-    pub failing: BTreeSet<VertexId>,
     /// Roles all of whose instances are loaded, with their nodes.
     pub all_of: BTreeSet<RoleName>,
     /// All nodes of the deployment are loaded.

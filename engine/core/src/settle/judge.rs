@@ -240,7 +240,7 @@ pub fn moves(hood: &Hood, vertex: &Vertex) -> bool {
             Some(Cause::Paused | Cause::Node { .. } | Cause::Approval { .. } | Cause::Import { .. }) => return false,
             // Whoever holds of the budget may be failed, but then nothing of what it preceded is urgent either. Nor does
             // it move if it waits for nodes that stand aside or do not answer.
-            Some(Cause::Budget { budget } | Cause::Member { budget }) => {
+            Some(Cause::Budget { budget } | Cause::Member { budget } | Cause::InTurn { budget }) => {
                 let Some(allowance) = hood.budgets.get(budget) else { return true };
                 let takes_part = |node: &NodeId| {
                     hood.nodes.get(node).is_some_and(|node| node.ready && node.standing == Standing::In)

@@ -188,7 +188,7 @@ impl<'g> Turn<'g> {
             self.unwake(id);
             return;
         }
-        if let Some(Cause::Budget { budget } | Cause::Member { budget }) = &vertex.cause {
+        if let Some(Cause::Budget { budget } | Cause::Member { budget } | Cause::InTurn { budget }) = &vertex.cause {
             self.moved_budgets.insert(budget.clone());
         }
         match judge(self.graph, &self.hood, vertex) {

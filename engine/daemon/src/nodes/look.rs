@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::shared::Shared;
 
 /// Looks of one engine at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 /// A node that says nothing for so long does not answer.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Not more often than this.

@@ -44,6 +44,8 @@ pub(super) enum Turned {
     Rest,
     /// Another engine has it.
     Busy,
+    /// Somebody holds a budget that it shares.
+    Held,
 }
 
 pub(super) async fn turn(
@@ -91,6 +93,11 @@ pub(super) async fn turn(
     }
     let reported = reports.iter().map(|report| report.vertex);
     let concerned: Vec<VertexId> = todo.woken.iter().chain(&claimable).copied().chain(reported).collect();
+    if !locked.hold_if_free(&revision.graph).await? {
+        // Another deployment decides over a budget of both: others are turned meanwhile.
+        locked.roll_back().await?;
+        return Ok(Turned::Held);
+    }
     locked.near(&mut hood, &revision.graph, &concerned).await?;
     let full = is_full(&todo.woken);
     let checks = reports.iter().any(|report| report.beside);
@@ -113,8 +120,7 @@ pub(super) async fn turn(
         return Ok(Turned::More);
     }
     for report in misfits {
-        let (job, fence, vertex) = (report.finished.job, report.finished.fence, report.vertex);
-        tracing::error!(%job, fence, %vertex, "a job is over that its vertex does not run");
+        tell(report);
     }
     let beside = reports.iter().filter(|report| report.beside);
     let mut checked: Vec<_> = beside.filter_map(|report| Some((report.vertex, report.checked.clone()?))).collect();
@@ -214,6 +220,11 @@ impl Course<'_> {
             };
         }
     }
+}
+
+fn tell(misfit: &Ended) {
+    let (job, fence, vertex) = (misfit.finished.job, misfit.finished.fence, misfit.vertex);
+    tracing::error!(%job, fence, %vertex, "a job is over that its vertex does not run");
 }
 
 /// Keeps what a turn saw for the next one, unless it is too much even without what is idle.

@@ -94,6 +94,12 @@ async fn take(locked: &mut Locked, bindings: &[(&Binding, i32)]) -> Result<BTree
     if bindings.is_empty() {
         return Ok(BTreeSet::new());
     }
+    let wanted: Vec<&str> = bindings.iter().map(|(binding, _)| binding.name.as_str()).collect();
+    // In one order, as all who hold free nodes.
+    sqlx::query!("select node_id from node where name = any($1) order by node_id for update", &wanted as &[&str])
+        .fetch_all(&mut *locked.tx)
+        .await
+        .map_err(doing("holding nodes"))?;
     let names = sqlx::query_scalar!(
         "update node n set generation = case when deployment_id = $1 then generation else 0 end, deployment_id = $1,
                            group_name = u.group_name, position = u.position, changed_at = now()
@@ -102,7 +108,7 @@ async fn take(locked: &mut Locked, bindings: &[(&Binding, i32)]) -> Result<BTree
                and state not in ('gone', 'virtual', 'leaving')
          returning n.name",
         locked.id.0,
-        &bindings.iter().map(|(binding, _)| binding.name.as_str()).collect::<Vec<_>>() as &[&str],
+        &wanted as &[&str],
         &bindings.iter().map(|(binding, _)| binding.group.as_str()).collect::<Vec<_>>() as &[&str],
         &bindings.iter().map(|(_, place)| *place).collect::<Vec<_>>()
     )

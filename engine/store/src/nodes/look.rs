@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use engine_core::id::{EngineId, NodeId};
+use engine_core::id::{DeploymentId, EngineId, NodeId};
 use engine_core::silence::{self, Silence, Times};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -71,6 +71,16 @@ pub(crate) async fn enter(locked: &mut Locked, times: Times) -> Result<(), Store
             .map_err(&failed)?;
         return Ok(());
     };
+    // What the policy of another deployment put aside is not so for this one.
+    sqlx::query!(
+        "update node n set standing = 'in', changed_at = now() from look l
+         where l.node_id = n.node_id and n.deployment_id = $1 and l.deployment_id <> $1 and l.aside_by is not null
+               and n.standing = 'aside'",
+        locked.id.0
+    )
+    .execute(&mut *locked.tx)
+    .await
+    .map_err(&failed)?;
     // Not all of them in one moment.
     sqlx::query!(
         "insert into look (node_id, deployment_id, every_ms, look_at)
@@ -200,6 +210,15 @@ pub(super) async fn by_hand(connection: &mut PgConnection, node: NodeId) -> Resu
     .await
     .map_err(doing("noting that a person says how a node stands"))?;
     Ok(was.unwrap_or(false))
+}
+
+/// Nobody looks at it any more, if its row is still that of this deployment.
+pub(super) async fn left(pool: &PgPool, deployment: DeploymentId, node: NodeId) -> Result<(), StoreError> {
+    sqlx::query!("delete from look where node_id = $1 and deployment_id = $2", node.0, deployment.0)
+        .execute(pool)
+        .await
+        .map_err(doing("noting that nobody looks at a node"))?;
+    Ok(())
 }
 
 /// Nobody looks at it any more.

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use super::{Around, around, event, look, wake_waiting};
 use crate::error::doing;
 use crate::pass::{self, EVENTS, Locked, Revisions};
-use crate::{StoreError, dns};
+use crate::{StoreError, dns, joining};
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,7 @@ pub(super) async fn give_up(
     .map_err(&failed)?;
     let Some(row) = row else { return Ok(false) };
     look::leave(&mut locked.tx, node).await?;
+    joining::look_again_for(&mut locked.tx, deployment).await?;
     (detail["node"], detail["to"], detail["standing"]) = (json!(name), json!(row.state), json!("lost"));
     event(&mut locked.tx, "node.lost", Some(deployment), node, by, detail).await?;
     let why = json!({"lost": name, "by": by});

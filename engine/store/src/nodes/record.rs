@@ -97,6 +97,10 @@ impl Records {
             Held::Deployment(locked) => Some(locked.id.0),
             Held::Nothing(_) => None,
         };
+        if let Held::Deployment(locked) = &mut self.0 {
+            let revision = locked.revision(known).await?;
+            locked.hold_budgets(&revision.graph).await?;
+        }
         let rows = update(self.connection(), deployment, nodes).await?;
         let mut recorded =
             Recorded { done: rows.iter().map(|row| NodeId(row.node_id)).collect(), ..Recorded::default() };
@@ -120,7 +124,8 @@ impl Records {
             let answers = match (row.before.as_str(), change.state) {
                 (_, "unreachable") => false,
                 ("up", "up") => return None,
-                (_, "up") => true,
+                // One that lets nobody in answers.
+                (_, "up" | "failed") => true,
                 _ => return None,
             };
             Some(Heard { node: NodeId(row.node_id), answers, by: engines[&row.node_id] })
@@ -309,7 +314,7 @@ pub(crate) async fn wake_waiting(
     .map_err(&failed)?;
     sqlx::query!(
         "update vertex set wake = true
-         where deployment_id = $1 and (sought like 'b:%' or sought like 'm:%' or sought like 'g:%') and not wake",
+         where deployment_id = $1 and (sought like 'b:%' or sought like 'm:%' or sought like 't:%') and not wake",
         deployment
     )
     .execute(&mut *connection)

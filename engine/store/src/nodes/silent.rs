@@ -88,12 +88,12 @@ pub async fn settle(pool: &PgPool, node: NodeId, engine: EngineId, known: &Revis
     .map_err(&failed)?;
     let Some(row) = row else { return Ok(Settled::Nothing) };
     if !row.is_here {
-        look::leave(&mut locked.tx, node).await?;
-        locked.commit().await?;
-        // What a policy of theirs put aside is not so for whoever uses it next.
+        // What a policy of theirs put aside is not so for whoever uses it next; the row goes when that is done.
+        locked.roll_back().await?;
         if row.aside_by.is_some() && row.state != "gone" {
             stand(pool, &row.name, false, known, BY).await?;
         }
+        look::left(pool, deployment, node).await?;
         return Ok(Settled::Nothing);
     }
     let revision = locked.revision(known).await?;

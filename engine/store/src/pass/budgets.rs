@@ -2,7 +2,7 @@
 //!
 //! Of deployments that share a budget one at a time decides: a turn holds the row that says what it allows until its end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use engine_core::document::setting::BudgetDoc;
 use engine_core::graph::Graph;
@@ -15,21 +15,12 @@ use super::Locked;
 use crate::StoreError;
 use crate::error::doing;
 
-/// Budgets at the moment.
-#[derive(Debug, Default)]
-pub(crate) struct Budgets {
-    /// By name.
-    pub(crate) budgets: BTreeMap<String, Allowance>,
-    /// What serves and failed its last check.
-    pub(crate) failing: BTreeSet<VertexId>,
-}
-
 impl Locked {
-    /// The budgets of a graph at the moment, and what fails its checks. Their size is that of the nodes that are out of service.
-    pub(crate) async fn budgets(&mut self, graph: &Graph) -> Result<Budgets, StoreError> {
+    /// The budgets of a graph at the moment. Their size is that of the nodes that are out of service.
+    pub(crate) async fn budgets(&mut self, graph: &Graph) -> Result<BTreeMap<String, Allowance>, StoreError> {
         let mut budgets: BTreeMap<String, Allowance> = BTreeMap::new();
         if graph.budgets.is_empty() {
-            return Ok(Budgets::default());
+            return Ok(budgets);
         }
         let failed = doing("loading budgets");
         let rows =
@@ -42,7 +33,7 @@ impl Locked {
             budgets.entry(row.budget).or_default().held.insert(NodeId(row.node_id), token);
         }
         let broken = sqlx::query!(
-            "select v.vertex_id, v.node_id, v.role from drift f join vertex v using (vertex_id)
+            "select v.node_id, v.role from drift f join vertex v using (vertex_id)
              where f.deployment_id = $1 and f.failing is not null and f.failing = v.attempts and v.serving and not v.gone
                    and v.goal = 'present'",
             self.id.0
@@ -53,7 +44,7 @@ impl Locked {
         for row in &broken {
             let of = graph.roles.get(&row.role).into_iter().flat_map(|role| &role.disrupts);
             for name in of.filter(|name| graph.budgets.contains_key(*name)) {
-                budgets.entry(name.clone()).or_default().down.insert(NodeId(row.node_id));
+                budgets.entry(name.clone()).or_default().failing.insert(NodeId(row.node_id));
             }
         }
         self.shared(graph, &mut budgets).await?;
@@ -102,7 +93,42 @@ impl Locked {
             .map_err(&failed)?;
             allowance.down.extend(missing.into_iter().map(NodeId));
         }
-        Ok(Budgets { budgets, failing: broken.into_iter().map(|row| VertexId(row.vertex_id)).collect() })
+        Ok(budgets)
+    }
+
+    /// Holds the budgets of all deployments that are in a graph until the end of the transaction. Whoever writes what counts of them, or
+    /// what others import, holds them first, and no other deployment after: so nobody waits in a circle.
+    pub(crate) async fn hold_budgets(&mut self, graph: &Graph) -> Result<(), StoreError> {
+        if graph.budgets.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = graph.budgets.keys().map(String::as_str).collect();
+        sqlx::query!(
+            "select name from setting where kind = 'budget' and name = any($1) order by name for no key update",
+            &names as &[&str]
+        )
+        .fetch_all(&mut *self.tx)
+        .await
+        .map_err(doing("holding budgets of all deployments"))?;
+        Ok(())
+    }
+
+    /// The same for a turn, which does not wait. `false`: somebody else holds one of them.
+    pub async fn hold_if_free(&mut self, graph: &Graph) -> Result<bool, StoreError> {
+        if graph.budgets.is_empty() {
+            return Ok(true);
+        }
+        let names: Vec<&str> = graph.budgets.keys().map(String::as_str).collect();
+        sqlx::query_scalar!(
+            r#"with held as (
+                   select name from setting where kind = 'budget' and name = any($1) order by name
+                   for no key update skip locked)
+               select (select count(*) from held) = (select count(*) from setting where kind = 'budget' and name = any($1)) as "all!""#,
+            &names as &[&str]
+        )
+        .fetch_one(&mut *self.tx)
+        .await
+        .map_err(doing("holding budgets of all deployments"))
     }
 
     /// What counts elsewhere of the budgets that are shared, held so until the end of the transaction; and what others were told.

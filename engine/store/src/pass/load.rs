@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Locked;
-use super::budgets::Budgets;
 use super::rows::{load_near, load_nodes, load_role, load_vertices};
 use crate::StoreError;
 use crate::error::doing;
@@ -24,8 +23,7 @@ impl Locked {
         let mut hood = Hood::default();
         let nodes = self.places(&hood, vertices).await?.0;
         self.begin(&mut hood).await?;
-        let Budgets { budgets, failing } = self.budgets(graph).await?;
-        (hood.budgets, hood.failing) = (budgets, failing);
+        hood.budgets = self.budgets(graph).await?;
         hood.imports = self.imports(graph).await?;
         self.load_whole(&mut hood, nodes).await?;
         Ok(hood)
@@ -39,8 +37,7 @@ impl Locked {
             self.begin(hood).await?;
         }
         (hood.paused, hood.deployment) = (self.paused, self.fields());
-        let Budgets { budgets, failing } = self.budgets(graph).await?;
-        (hood.budgets, hood.failing) = (budgets, failing);
+        hood.budgets = self.budgets(graph).await?;
         hood.imports = self.imports(graph).await?;
         let new: BTreeSet<NodeId> = nodes.into_iter().filter(|node| !hood.is_whole(*node)).collect();
         if new.is_empty() {

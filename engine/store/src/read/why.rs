@@ -221,8 +221,12 @@ async fn set_since<'r>(
     .fetch_all(connection)
     .await
     .map_err(failed("reading who set values"))?;
+    let is_cut = i64::try_from(rows.len()).is_ok_and(|count| count >= REVISIONS);
     for row in rows {
-        let Some(Json(then)) = row.role else { break };
+        let Some(Json(then)) = row.role else {
+            open.clear();
+            break;
+        };
         let is_so = |name: &str, now: &Layered| {
             let was = then.layered(name, place.node, place.group);
             was.is_some_and(|was| was.value == now.value && was.layer == now.layer)
@@ -231,6 +235,13 @@ async fn set_since<'r>(
         for name in open.keys() {
             since.insert(*name, SetView { revision: row.number, by: row.committed_by.clone(), at: row.committed_at });
         }
+        if open.is_empty() {
+            break;
+        }
+    }
+    if is_cut {
+        // It may be so for longer, by somebody else.
+        since.retain(|name, _| !open.contains_key(name));
     }
     Ok(since)
 }

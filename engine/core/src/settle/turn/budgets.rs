@@ -45,9 +45,8 @@ impl Turn<'_> {
     pub fn fails(&mut self, id: VertexId) {
         let Some(vertex) = self.hood.vertices.get(&id).filter(|vertex| vertex.serving) else { return };
         let Some(role) = self.graph.roles.get(&vertex.role) else { return };
-        self.hood.failing.insert(id);
         for name in role.disrupts.iter().filter(|name| self.graph.budgets.contains_key(*name)) {
-            self.hood.budgets.entry(name.clone()).or_default().down.insert(vertex.node);
+            self.hood.budgets.entry(name.clone()).or_default().failing.insert(vertex.node);
         }
     }
 
@@ -80,6 +79,9 @@ impl Turn<'_> {
             let allowance = self.hood.budgets.entry(name.clone()).or_default();
             let room = allowance.own_room(self.graph, &name);
             let changing = allowance.is_changing();
+            if !allowance.failing.is_empty() && allowance.may_mend(self.graph, &name) {
+                self.written.free.insert(Cause::InTurn { budget: name.clone() }.to_string(), 1);
+            }
             if room > 0 {
                 self.written.free.insert(Cause::Budget { budget: name.clone() }.to_string(), room);
             }
