@@ -119,9 +119,7 @@ pub(super) async fn turn(
         refuse(runners, deployment, ended, &mine);
         return Ok(Turned::More);
     }
-    for report in misfits {
-        tell(report);
-    }
+    tell(&misfits);
     let beside = reports.iter().filter(|report| report.beside);
     let mut checked: Vec<_> = beside.filter_map(|report| Some((report.vertex, report.checked.clone()?))).collect();
     drift::take_in(&mut locked, &mut course.turn, &mut checked).await?;
@@ -222,9 +220,11 @@ impl Course<'_> {
     }
 }
 
-fn tell(misfit: &Ended) {
-    let (job, fence, vertex) = (misfit.finished.job, misfit.finished.fence, misfit.vertex);
-    tracing::error!(%job, fence, %vertex, "a job is over that its vertex does not run");
+fn tell(misfits: &[&Ended]) {
+    for report in misfits {
+        let (job, fence, vertex) = (report.finished.job, report.finished.fence, report.vertex);
+        tracing::error!(%job, fence, %vertex, "a job is over that its vertex does not run");
+    }
 }
 
 /// Keeps what a turn saw for the next one, unless it is too much even without what is idle.
