@@ -251,7 +251,11 @@ impl Drop for Named {
 
 /// BIND with an empty zone that a key may change. It has no way back into the database.
 fn bind(folder: &std::path::Path, secret: &str) -> (Named, SocketAddr) {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let free = || {
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+        std::net::TcpListener::bind(udp).is_ok().then_some(udp.port())
+    };
+    let port = std::iter::repeat_with(free).take(100).flatten().next().expect("a port that is free for UDP and TCP");
     let at = folder.display();
     let zone = "$TTL 60\n@ IN SOA ns hostmaster 1 3600 600 604800 5\n@ IN NS ns\nns IN A 127.0.0.1\n";
     std::fs::write(folder.join("zone"), zone).expect("a file");

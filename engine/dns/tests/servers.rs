@@ -35,8 +35,13 @@ fn start(program: &str, arguments: &[&str]) -> Running {
 }
 
 /// A port that was free a moment ago.
+/// One that is free over UDP and TCP.
 fn port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port()
+    let free = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
+        TcpListener::bind(socket).is_ok().then_some(socket.port())
+    };
+    std::iter::repeat_with(free).take(100).flatten().next().expect("a port that is free for both")
 }
 
 fn name(text: &str) -> Name {
@@ -169,8 +174,11 @@ async fn suite(server: SocketAddr, told: Told) {
     let zone = name(ZONE);
     let mut up = false;
     for _ in 0..100 {
-        let seen = ask(server, &zone, Kind::Soa, Over::Udp, Duration::from_millis(200)).await;
-        up = seen.is_ok_and(|seen| seen.serial.is_some());
+        up = true;
+        for over in [Over::Udp, Over::Tcp] {
+            let seen = ask(server, &zone, Kind::Soa, over, Duration::from_millis(200)).await;
+            up &= seen.is_ok_and(|seen| seen.serial.is_some());
+        }
         if up {
             break;
         }

@@ -202,11 +202,11 @@ fn web_servers_come_and_go_without_a_failed_request_and_who_is_ill_gets_none() {
     assert!(large("it-web-3") > 0 && answers.len() > 100, "{} answers", answers.len());
     assert_eq!(loaded(), before, "HAProxy was never loaded anew");
 
-    // It runs and takes connections, and says that it is not well.
+    // It runs and takes connections, and says that it is not well. HAProxy asks it some times before it believes that.
     site.ok(&["exec", "it-web-1", "--", "mv", "/srv/web/health", "/srv/web/ill"]);
     site.until_so("seen as ill", || {
         let said = verdict();
-        if said.0 == "drifted" && said.1.contains("L7STS") { Ok(()) } else { Err(format!("{said:?}")) }
+        if said.0 == "drifted" && said.1.contains("DOWN (L7STS)") { Ok(()) } else { Err(format!("{said:?}")) }
     });
     assert_eq!(who(at, 10), names(&[2]));
     site.ok(&["exec", "it-web-1", "--", "mv", "/srv/web/ill", "/srv/web/health"]);
